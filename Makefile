@@ -1,0 +1,86 @@
+# shard.c: `make help` lists the targets.
+
+# ---- variants: each has a build folder of its own -----------------------------------------------
+REAL ?= float
+SAN  ?=
+BUILD := build$(if $(filter double,$(REAL)),-double)$(if $(SAN),-$(if $(filter address,$(SAN)),asan,$(SAN)))
+OPENBLAS_FLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
+OPENBLAS_LIBS  := $(or $(shell pkg-config --libs openblas 2>/dev/null),-lopenblas)
+
+# -march=native: the programs are built where they run; MARCH= builds for any machine of its kind.
+# No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
+MARCH    ?= -march=native
+OPTIMIZE ?= -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
+WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
+CFLAGS   ?= -g
+ALL_CFLAGS := -std=c17 $(OPTIMIZE) $(MARCH) $(WARNINGS) -fopenmp -I. $(OPENBLAS_FLAGS) -MMD -MP \
+              $(if $(filter double,$(REAL)),-DREAL_DOUBLE) \
+              $(if $(SAN),-fsanitize=$(SAN) -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer) \
+              $(CFLAGS)
+ALL_LIBS := $(OPENBLAS_LIBS) -lpcre2-8 -ljansson -lxxhash -lm $(LDLIBS)
+COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null)
+
+# ---- what is built --------------------------------------------------------------------------------
+LIBRARY  := $(wildcard common/*.c datasets/*.c)
+CHAPTERS := $(notdir $(patsubst %/main.c,%,$(wildcard chapters/*/main.c)))
+TOOLS    := $(notdir $(basename $(wildcard common/tools/*.c datasets/tools/*.c)))
+TESTS    := $(notdir $(basename $(wildcard tests/test_*.c)))
+PROGRAMS := $(CHAPTERS:%=$(BUILD)/%) $(TOOLS:%=$(BUILD)/%)
+
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+
+.DEFAULT_GOAL := all
+.PHONY: all run test bench notebooks data plot lint format clean help deps tests-built FORCE
+.SECONDARY:
+
+all: $(PROGRAMS) ## build every program into build/
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(BUILD)/libshard.a: $(call objects,$(LIBRARY))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# a chapter is its main.c, its lesson code, and the lesson code of lower chapters
+define chapter_rule
+$(BUILD)/$(1): $(call objects,$(wildcard chapters/$(1)/*.c)) \
+    $(call objects,$(foreach c,$(CHAPTERS),$(if $(filter $(c),$(firstword $(sort $(c) $(1)))),$(if $(filter-out $(1),$(c)),$(filter-out %/main.c,$(wildcard chapters/$(c)/*.c)))))) \
+    $(BUILD)/libshard.a
+	$$(CC) $$(ALL_CFLAGS) $$^ $$(ALL_LIBS) -o $$@
+endef
+$(foreach c,$(CHAPTERS),$(eval $(call chapter_rule,$(c))))
+
+define program_rule
+$(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(BUILD)/libshard.a
+	@mkdir -p $$(@D)
+	$$(CC) $$(ALL_CFLAGS) $$^ $$(ALL_LIBS) -o $$@
+endef
+$(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),)))
+$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/)))
+
+tests-built: all $(TESTS:%=$(BUILD)/tests/%)
+
+# ---- what is run ----------------------------------------------------------------------------------
+run: deps ## install what is missing, train a MiniGPT, draw its loss curve
+	@$(MAKE) --no-print-directory -j all
+	@$(MAKE) --no-print-directory ch02
+
+test: deps ## install what is missing, run all tests
+	@tests/run
+
+deps: ## install the packages that are missing
+	@tests/install-packages
+
+clean: ## remove everything that was built (runs/ and data/ stay)
+	rm -rf build build-*
+
+format: ## lay the code out as .clang-format says
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+help: ## this list
+	@grep -hE '^[a-zA-Z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@echo 'variables: REAL=double, SAN=address, CC=clang, NP=4 (processes), ARGS="..." (flags of the program)'
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,223 @@
+#define _GNU_SOURCE
+#include "common/base.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- errors ---- */
+
+static const char *program = "shard.c";
+
+void base_set_program(const char *argv0) {
+    const char *slash = strrchr(argv0, '/');
+    program = slash ? slash + 1 : argv0;
+}
+
+const char *base_program(void) { return program; }
+
+void fail(int status, const char *hint, const char *format, ...) {
+    va_list args;
+    fflush(stdout); /* what was said before the error comes before it */
+    fprintf(stderr, "%s: error: ", program);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    if (hint) fprintf(stderr, " (hint: %s)", hint);
+    fputc('\n', stderr);
+    exit(status);
+}
+
+void warn(const char *format, ...) {
+    va_list args;
+    fflush(stdout);
+    fprintf(stderr, "%s: warning: ", program);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+/* ---- allocation ---- */
+
+void *xrealloc(void *p, size_t bytes) {
+    void *q = realloc(p, bytes ? bytes : 1);
+    CHECK(q, "close other programs, or make the model or the batch smaller", "no memory for %zu bytes",
+          bytes);
+    return q;
+}
+
+void *xmalloc(size_t bytes) { return xrealloc(NULL, bytes); }
+
+void *xcalloc(size_t count, size_t bytes) {
+    void *p = calloc(count ? count : 1, bytes ? bytes : 1);
+    CHECK(p, "close other programs, or make the model or the batch smaller", "no memory for %zu x %zu bytes",
+          count, bytes);
+    return p;
+}
+
+char *xstrdup(const char *s) {
+    size_t count = strlen(s) + 1;
+    return memcpy(xmalloc(count), s, count);
+}
+
+char *xprintf(const char *format, ...) {
+    va_list args;
+    char *s = NULL;
+    va_start(args, format);
+    int count = vasprintf(&s, format, args);
+    va_end(args);
+    CHECK(count >= 0, NULL, "no memory for a string");
+    return s;
+}
+
+/* ---- a string that grows ---- */
+
+void str_add(Str *s, const char *bytes, size_t count) {
+    if (s->count + count + 1 > s->capacity) {
+        s->capacity = 2 * (s->count + count + 32);
+        s->data = xrealloc(s->data, s->capacity);
+    }
+    if (count) memcpy(s->data + s->count, bytes, count);
+    s->count += count;
+    s->data[s->count] = 0;
+}
+
+void str_printf(Str *s, const char *format, ...) {
+    va_list args;
+    char *text = NULL;
+    va_start(args, format);
+    int count = vasprintf(&text, format, args);
+    va_end(args);
+    CHECK(count >= 0, NULL, "no memory for a string");
+    str_add(s, text, (size_t)count);
+    free(text);
+}
+
+void str_free(Str *s) {
+    free(s->data);
+    *s = (Str){0};
+}
+
+/* ---- time ---- */
+
+double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- files ---- */
+
+FILE *file_open(const char *path, const char *mode) {
+    FILE *f = fopen(path, mode);
+    CHECK(f, "check the path and its permissions", "cannot open '%s' for %s: %s", path,
+          mode[0] == 'r' ? "reading" : "writing", strerror(errno));
+    return f;
+}
+
+void file_close(FILE *f, const char *path) {
+    bool failed = ferror(f) != 0;
+    failed |= fflush(f) != 0;
+    int error = errno;
+    fclose(f);
+    CHECK(!failed, error == ENOSPC ? "make room on the disk, or choose another --output-dir" : NULL,
+          "cannot write '%s': %s", path, strerror(error));
+}
+
+char *file_read(const char *path, size_t *count) {
+    FILE *f = file_open(path, "rb");
+    Str s = {0};
+    char buffer[1 << 16];
+    size_t n;
+    while ((n = fread(buffer, 1, sizeof buffer, f)) > 0) str_add(&s, buffer, n);
+    CHECK(!ferror(f), NULL, "cannot read '%s': %s", path, strerror(errno));
+    fclose(f);
+    if (!s.data) str_add(&s, "", 0);
+    if (count) *count = s.count;
+    return s.data;
+}
+
+const void *file_map(const char *path, size_t *count) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0, "check the path and its permissions", "cannot open '%s' for reading: %s", path,
+          strerror(errno));
+    struct stat info;
+    CHECK(fstat(fd, &info) == 0 && S_ISREG(info.st_mode), "name a plain file", "cannot map '%s': not a file",
+          path);
+    *count = (size_t)info.st_size;
+    void *data = NULL;
+    if (info.st_size > 0) {
+        data = mmap(NULL, *count, PROT_READ, MAP_PRIVATE, fd, 0);
+        CHECK(data != MAP_FAILED, NULL, "cannot map '%s': %s", path, strerror(errno));
+    }
+    close(fd);
+    return data;
+}
+
+void file_unmap(const void *data, size_t count) {
+    if (data) munmap((void *)(uintptr_t)data, count);
+}
+
+bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+void file_make_folder(const char *path) {
+    char *copy = xstrdup(path);
+    for (char *p = copy + 1;; p++) {
+        if (*p != '/' && *p != 0) continue;
+        char keep = *p;
+        *p = 0;
+        struct stat info;
+        bool made = mkdir(copy, 0777) == 0;
+        int error = errno; /* a folder that is there already may report EEXIST, EROFS or EACCES */
+        CHECK(made || (stat(copy, &info) == 0 && S_ISDIR(info.st_mode)), "check the path and its permissions",
+              "cannot make the folder '%s': %s", copy, strerror(error));
+        *p = keep;
+        if (!keep) break;
+    }
+    free(copy);
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
+    (void)info, (void)type, (void)walk;
+    return remove(path);
+}
+
+void file_remove(const char *path) {
+    bool removed = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
+    CHECK(removed, NULL, "cannot remove '%s': %s", path, strerror(errno));
+}
+
+static void sync_path(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0, NULL, "cannot open '%s' to sync it: %s", path, strerror(errno));
+    /* EINVAL: a file system that has nothing to sync here */
+    CHECK(fsync(fd) == 0 || errno == EINVAL, "make room on the disk", "cannot sync '%s': %s", path,
+          strerror(errno));
+    close(fd);
+}
+
+void file_commit(const char *from, const char *to) {
+    sync_path(from);
+    CHECK(rename(from, to) == 0, NULL, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
+    char *copy = xstrdup(to);
+    sync_path(dirname(copy));
+    free(copy);
+}
+
+void file_write(const char *path, const void *data, size_t count) {
+    char *temporary = xprintf("%s.tmp", path);
+    FILE *f = file_open(temporary, "wb");
+    if (count) fwrite(data, 1, count, f);
+    file_close(f, temporary);
+    file_commit(temporary, path);
+    free(temporary);
+}

@@ -1,0 +1,91 @@
+/* base: what every file stands on. Errors that end a program kindly, allocation, time, files.
+ *
+ * An error is one line: what is wrong, the value, and a hint what to do.
+ *   02_minigpt: error: --num-layers is 0, must be at least 1 (hint: ...)
+ * Usage errors exit 2, all others 1. CHECK and CHECK_USAGE wrap every fallible call; ASSERT is for mistakes
+ * of this code itself and names file and line.
+ *
+ * `real` is the CPU's element type: float, or double under `make REAL=double`, so that a test can tell a bug
+ * (1e-3) from rounding (1e-12). */
+#ifndef BASE_H
+#define BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef REAL_DOUBLE
+typedef double real;
+#else
+typedef float real;
+#endif
+
+/* ---- errors ---- */
+
+/* Says `<program>: error: <message> (hint: <hint>)` on stderr and exits with `status`. `hint` may be NULL. */
+_Noreturn void fail(int status, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* `warning:` instead of `error:`, and the program goes on. */
+void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The name in front of each message: the last part of argv[0]. */
+void base_set_program(const char *argv0);
+const char *base_program(void);
+
+#define CHECK(condition, hint, ...)       ((condition) ? (void)0 : fail(1, hint, __VA_ARGS__))
+#define CHECK_USAGE(condition, hint, ...) ((condition) ? (void)0 : fail(2, hint, __VA_ARGS__))
+#define ASSERT(condition)                                                                                    \
+    ((condition) ? (void)0                                                                                   \
+                 : fail(1, "this is a bug in the program, not in its input", "%s:%d: not true: %s",          \
+                        __FILE__, __LINE__, #condition))
+
+/* ---- allocation: never NULL; the program ends with a message instead ---- */
+void *xmalloc(size_t bytes);
+void *xcalloc(size_t count, size_t bytes); /* zeroed */
+void *xrealloc(void *p, size_t bytes);
+char *xstrdup(const char *s);
+/* A new string, as printf would print it. The caller frees it. */
+char *xprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- a string that grows ---- */
+typedef struct {
+    char *data; /* always ends in a zero once something was added */
+    size_t count, capacity;
+} Str;
+void str_add(Str *s, const char *bytes, size_t count);
+void str_printf(Str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void str_free(Str *s);
+
+/* ---- time ---- */
+double now_seconds(void); /* monotonic */
+
+/* ---- files ---- */
+
+/* The whole file in memory, with a zero behind it; *count bytes (may be NULL). Ends the program when it
+ * cannot be read. The caller frees it. */
+char *file_read(const char *path, size_t *count);
+/* Maps a file read-only; an empty file gives NULL and *count 0. */
+const void *file_map(const char *path, size_t *count);
+void file_unmap(const void *data, size_t count);
+bool file_exists(const char *path);
+/* Makes a folder and those above it. */
+void file_make_folder(const char *path);
+/* Removes a file or a folder with all that is in it; nothing there is fine. */
+void file_remove(const char *path);
+/* Moves `from` over `to` in one step that survives a crash: syncs the data, renames, syncs the folder. */
+void file_commit(const char *from, const char *to);
+/* Writes through a temporary name and file_commit: a reader sees the old file or the new one, never a part.
+ */
+void file_write(const char *path, const void *data, size_t count);
+/* Opens for writing; CHECKed close that reports a full disk, which plain fclose would swallow. */
+FILE *file_open(const char *path, const char *mode);
+void file_close(FILE *f, const char *path);
+
+/* ---- small things ---- */
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+/* a / b rounded up, b > 0 */
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+#define COUNT_OF(array) ((int)(sizeof(array) / sizeof((array)[0])))
+
+#endif
