@@ -42,7 +42,7 @@ typedef struct {
     double weight_decay, grad_clip;
 
     uint64_t seed;
-    bool recompute; /* keep a block's input only, and run it again in backward */
+    bool recompute;        /* keep a block's input only, and run it again in backward */
     int64_t device_memory; /* bytes; 0: no budget */
 
     const char *data_dir; /* NULL: the stories */

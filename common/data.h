@@ -20,11 +20,12 @@ struct Dataset {
     int64_t vocab_size;     /* every token is below this */
     double bytes_per_token; /* text bytes per validation token, for bits per byte; NAN when not known */
     double entropy_floor;   /* nats per validation token that no model can pass; NAN when not known */
-    double trigram_loss;    /* nats per validation token of an interpolated trigram model; NAN when not known */
+    double trigram_loss; /* nats per validation token of an interpolated trigram model; NAN when not known */
 
     /* tokens (T) and targets (T): targets[t] is the token that follows tokens[t], or TARGET_MASKED. Training
      * windows have any index >= 0; validation windows 0 .. validation_windows(T) - 1. Thread-safe. */
-    void (*window)(const Dataset *data, Split split, int64_t index, int64_t T, int32_t *tokens, int32_t *targets);
+    void (*window)(const Dataset *data, Split split, int64_t index, int64_t T, int32_t *tokens,
+                   int32_t *targets);
     int64_t (*validation_windows)(const Dataset *data, int64_t T);
     void (*close)(Dataset *data);
 };

@@ -1,8 +1,8 @@
 /* tokenizer: byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2), trained here or loaded.
  *
- * Every byte string has an encoding and decoding it gives the same bytes back. Text is first cut into pieces by
- * GPT-2's rule (through PCRE2, with Unicode classes); merges happen inside a piece. `<|endoftext|>` separates
- * documents and is never the result of merging. Tokens are int32_t ids 0 .. vocab_size - 1. */
+ * Every byte string has an encoding and decoding it gives the same bytes back. Text is first cut into pieces
+ * by GPT-2's rule (through PCRE2, with Unicode classes); merges happen inside a piece. `<|endoftext|>`
+ * separates documents and is never the result of merging. Tokens are int32_t ids 0 .. vocab_size - 1. */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
@@ -19,7 +19,8 @@ typedef struct {
 #define END_OF_TEXT "<|endoftext|>"
 
 /* Learns vocab_size - 257 merges (fewer where the text has no more pairs) from `text`, in parallel; ids: 256
- * bytes in GPT-2's order, merges in the order learned, last END_OF_TEXT. Deterministic, whatever the threads. */
+ * bytes in GPT-2's order, merges in the order learned, last END_OF_TEXT. Deterministic, whatever the threads.
+ */
 Tokenizer *tokenizer_train(const char *text, size_t bytes, int vocab_size);
 /* A tokenizer.json (byte-level BPE), or a folder that holds tokenizer.json, or vocab.json + merges.txt.
  * Anything else, damaged or not byte-level BPE, ends the program with a message that names file and place. */

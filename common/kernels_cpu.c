@@ -1,0 +1,170 @@
+/* The CPU backend's table, and its elementwise kernels. */
+#include "common/kernels_cpu.h"
+
+#include "common/rng.h"
+
+/* for every element i below count: */
+#define EACH(q, count)                                                                                       \
+    OMP_PRAGMA(omp parallel for simd schedule(static) num_threads((q)->threads) if (count > WORTH))          \
+    for (int64_t i = 0; i < count; i++)
+
+/* ---- memory ---- */
+
+static void zero(Queue *q, Tensor *y) {
+    (void)q;
+    memset(y->data, 0, (size_t)tensor_bytes(y));
+}
+
+static void copy(Queue *q, const Tensor *x, Tensor *y) {
+    (void)q;
+    ASSERT(tensor_bytes(x) == tensor_bytes(y));
+    memcpy(y->data, x->data, (size_t)tensor_bytes(x));
+}
+
+static void add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y) {
+    const real *A = tensor_reals(a), *B = tensor_reals(b);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = A[i] + B[i];
+}
+
+static void accumulate(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] += X[i];
+}
+
+static void scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_to) {
+    const real *X = tensor_reals(x), S = tensor_reals(s)[0];
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    if (add_to)
+        EACH(q, count) Y[i] += S * X[i];
+    else
+        EACH(q, count) Y[i] = S * X[i];
+}
+
+/* ---- activations ---- */
+
+static void relu(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = X[i] > 0 ? X[i] : 0;
+}
+
+static void relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
+    real *DX = tensor_reals(dx);
+    int64_t count = tensor_count(x);
+    if (!add_to) zero(q, dx);
+    EACH(q, count) DX[i] += X[i] > 0 ? DY[i] : 0;
+}
+
+static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
+
+/* 0.5 (1 + tanh u) = sigmoid(2u), u = GELU_A (x + GELU_B x^3) */
+#define GELU_A ((real)0.7978845608028654)
+#define GELU_B ((real)0.044715)
+
+static void gelu(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = X[i] * sigmoid(2 * GELU_A * (X[i] + GELU_B * X[i] * X[i] * X[i]));
+}
+
+static void gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
+    real *DX = tensor_reals(dx);
+    int64_t count = tensor_count(x);
+    if (!add_to) zero(q, dx);
+    EACH(q, count) {
+        real s = sigmoid(2 * GELU_A * (X[i] + GELU_B * X[i] * X[i] * X[i]));
+        real slope = 2 * GELU_A * (1 + 3 * GELU_B * X[i] * X[i]);
+        DX[i] += DY[i] * (s + X[i] * s * (1 - s) * slope);
+    }
+}
+
+static void swiglu(Queue *q, const Tensor *x, Tensor *y) {
+    int64_t R = tensor_rows(y), F = tensor_columns(y);
+    PARALLEL(q, R * F > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F;
+        real *Y = tensor_reals(y) + r * F;
+#pragma omp simd
+        for (int64_t f = 0; f < F; f++) Y[f] = gate[f] * sigmoid(gate[f]) * up[f];
+    }
+}
+
+static void swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    int64_t R = tensor_rows(dy), F = tensor_columns(dy);
+    if (!add_to) zero(q, dx);
+    PARALLEL(q, R * F > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F, *DY = tensor_reals(dy) + r * F;
+        real *dgate = tensor_reals(dx) + r * 2 * F, *dup = dgate + F;
+#pragma omp simd
+        for (int64_t f = 0; f < F; f++) {
+            real s = sigmoid(gate[f]);
+            dgate[f] += DY[f] * up[f] * (s + gate[f] * s * (1 - s));
+            dup[f] += DY[f] * gate[f] * s;
+        }
+    }
+}
+
+static void dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
+                    Tensor *y, bool add_to) {
+    const real *X = tensor_reals(x), grow = (real)(1 / (1 - rate));
+    real *Y = tensor_reals(y);
+    uint64_t threshold = (uint64_t)(rate * 0x1p32);
+    int64_t count = tensor_count(x);
+    PARALLEL(q, count > WORTH)
+    for (int64_t block = first / 4; block < ceil_div(first + count, 4); block++) {
+        uint32_t word[4];
+        rng_block(seed, stream, (uint64_t)block, word);
+        for (int lane = 0; lane < 4; lane++) {
+            int64_t i = 4 * block + lane - first;
+            if (i < 0 || i >= count) continue;
+            real kept = word[lane] >= threshold ? X[i] * grow : 0;
+            Y[i] = add_to ? Y[i] + kept : kept;
+        }
+    }
+}
+
+const Kernels kernels_cpu = {
+    .name = "cpu",
+    .zero = zero,
+    .copy = copy,
+    .add = add,
+    .accumulate = accumulate,
+    .scale = scale,
+    .matmul = cpu_matmul,
+    .sum_rows = cpu_sum_rows,
+    .embedding = cpu_embedding,
+    .embedding_backward = cpu_embedding_backward,
+    .position_backward = cpu_position_backward,
+    .layernorm = cpu_layernorm,
+    .layernorm_backward = cpu_layernorm_backward,
+    .norm_backward_param = cpu_norm_backward_param,
+    .rmsnorm = cpu_rmsnorm,
+    .rmsnorm_backward = cpu_rmsnorm_backward,
+    .relu = relu,
+    .relu_backward = relu_backward,
+    .gelu = gelu,
+    .gelu_backward = gelu_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .dropout = dropout,
+    .rope = cpu_rope,
+    .attention = cpu_attention,
+    .attention_backward = cpu_attention_backward,
+    .attention_scratch = cpu_attention_scratch,
+    .attention_cached = cpu_attention_cached,
+    .softmax_cross_entropy = cpu_softmax_cross_entropy,
+    .squared_error = cpu_squared_error,
+    .squares = cpu_squares,
+    .adamw = cpu_adamw,
+    .sgd = cpu_sgd,
+};

@@ -1,0 +1,106 @@
+/* kernels_cpu: what the files of the CPU backend share. */
+#ifndef KERNELS_CPU_H
+#define KERNELS_CPU_H
+
+#include "common/kernels.h"
+
+#include <string.h>
+
+/* A loop over independent pieces, on the queue's threads; `worth` false keeps short work on one thread. */
+#define OMP_PRAGMA(text) _Pragma(#text)
+#define PARALLEL(q, worth) OMP_PRAGMA(omp parallel for schedule(static) num_threads((q)->threads) if (worth))
+enum { WORTH = 1 << 14 }; /* elements below which waking threads costs more than it gains */
+
+/* One piece of columns in sums over rows: each is summed by one thread, in row order. */
+enum { COLUMN_BLOCK = 64 };
+
+/* e^x in a form that compilers turn into vector code: x = n ln 2 + r with |r| <= ln(2) / 2, then a polynomial
+ * in r and n added to the exponent. Float: the polynomial of Cephes' expf (Moshier), within 2 units in the
+ * last place. Double: Taylor to the 13th power. Below the smallest normal number it gives that number, about
+ * 1e-38. */
+#ifdef REAL_DOUBLE
+static inline double exp_real(double x) {
+    x = x > 709.0 ? 709.0 : x < -708.0 ? -708.0 : x;
+    double n = __builtin_floor(x * 1.4426950408889634 + 0.5);
+    double r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r * r + r + 1.0;
+    int64_t bits = (int64_t)((uint64_t)((int64_t)n + 1023) << 52);
+    double power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+#else
+static inline float exp_real(float x) {
+    x = x > 88.0f ? 88.0f : x < -87.0f ? -87.0f : x;
+    float n = __builtin_floorf(x * 1.44269504f + 0.5f);
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = (int32_t)((uint32_t)((int32_t)n + 127) << 23);
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+#endif
+
+/* kernels_cpu_matmul.c */
+void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
+                bool add);
+void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add);
+/* One small product inside a parallel region: C (M,N) = alpha op(A) op(B) + beta C, leading dimensions given.
+ */
+void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
+              const real *B, int64_t ldb, real beta, real *C, int64_t ldc);
+
+/* kernels_cpu_rows.c: embedding and norms */
+void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
+                   Tensor *y);
+void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
+void cpu_position_backward(Queue *q, const Tensor *dy, Tensor *dposition);
+void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps, Tensor *y,
+                   Tensor *stats);
+void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                            const Tensor *stats, Tensor *dx, bool add);
+void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *stats, Tensor *dgain,
+                             Tensor *dbias);
+void cpu_rmsnorm(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tensor *y, Tensor *stats);
+void cpu_rmsnorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                          const Tensor *stats, Tensor *dx, bool add);
+
+/* kernels_cpu_attention.c */
+void cpu_rope(Queue *q, const Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first,
+              bool inverse, Tensor *y);
+void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *out, Tensor *lse,
+                   Tensor *scratch);
+void cpu_attention_backward(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
+                            const Tensor *lse, int64_t H, int64_t K, Tensor *dqkv, Tensor *scratch);
+int64_t cpu_attention_scratch(const Queue *q, int64_t T, int64_t D);
+void cpu_attention_cached(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int64_t first, Tensor *keys,
+                          Tensor *values, Tensor *out, Tensor *scratch);
+
+/* kernels_cpu_train.c: losses and optimizers */
+void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
+                               Tensor *row_loss, Tensor *loss);
+void cpu_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
+void cpu_squares(Queue *q, const Tensor *x, double *partials);
+void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
+void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip);
+
+#endif

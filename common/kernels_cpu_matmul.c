@@ -1,0 +1,82 @@
+/* Matrix products on CPUs: single-threaded OpenBLAS inside, threads over fixed tiles of the result outside.
+ * One multi-threaded SGEMM gives other bits with other numbers of threads; tiles that depend on the shape
+ * alone do not. */
+#include "common/kernels_cpu.h"
+
+#include <cblas.h>
+
+void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
+              const real *B, int64_t ldb, real beta, real *C, int64_t ldc) {
+#ifdef REAL_DOUBLE
+    cblas_dgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)M,
+                (int)N, (int)K, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);
+#else
+    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)M,
+                (int)N, (int)K, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);
+#endif
+}
+
+/* Tiles: halve the longer side until there are enough for many cores, unless a tile would get too small to be
+ * efficient. A long inner dimension is cut too, so that all threads read the same stretch of it at once. */
+enum { TILES = 16, TILE_M = 64, TILE_N = 96, INNER = 4096 };
+
+static int64_t half(int64_t n, int64_t unit) { return ceil_div(ceil_div(n, 2), unit) * unit; }
+
+static void plan_tiles(int64_t M, int64_t N, int64_t *m, int64_t *n) {
+    *m = M;
+    *n = N;
+    while (ceil_div(M, *m) * ceil_div(N, *n) < TILES) {
+        bool can_m = *m >= 2 * TILE_M, can_n = *n >= 2 * TILE_N;
+        if (!can_m && !can_n) break;
+        if (can_m && (*m >= *n || !can_n))
+            *m = half(*m, 32);
+        else
+            *n = half(*n, 32);
+    }
+}
+
+void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
+                bool add) {
+    int64_t M = tensor_rows(C), N = tensor_columns(C), lda = tensor_columns(A), ldb = tensor_columns(B);
+    int64_t K = a_t ? tensor_rows(A) : lda, m, n;
+    ASSERT((a_t ? lda : tensor_rows(A)) == M && (b_t ? tensor_rows(B) : ldb) == N &&
+           (b_t ? ldb : tensor_rows(B)) == K);
+    ASSERT(!bias || (tensor_count(bias) == N && !add));
+    const real *a = tensor_reals(A), *b = tensor_reals(B);
+    real *c = tensor_reals(C);
+    plan_tiles(M, N, &m, &n);
+    int64_t tiles_n = ceil_div(N, n), tiles = ceil_div(M, m) * tiles_n;
+    for (int64_t k = 0; k < K; k += INNER) {
+        int64_t inner = min64(INNER, K - k);
+#pragma omp parallel for schedule(dynamic) num_threads(q->threads) if (M * N * inner > 64 * WORTH)
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            int64_t i = tile / tiles_n * m, j = tile % tiles_n * n;
+            int64_t rows = min64(m, M - i), columns = min64(n, N - j);
+            cpu_gemm(a_t, b_t, rows, columns, inner, 1, a_t ? a + k * lda + i : a + i * lda + k, lda,
+                     b_t ? b + j * ldb + k : b + k * ldb + j, ldb, add || k > 0, c + i * N + j, N);
+            if (!bias || k + inner < K) continue;
+            const real *bias_row = tensor_reals(bias) + j; /* while the tile is in the cache */
+            for (int64_t r = 0; r < rows; r++) {
+                real *row = c + (i + r) * N + j;
+#pragma omp simd
+                for (int64_t column = 0; column < columns; column++) row[column] += bias_row[column];
+            }
+        }
+    }
+}
+
+void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add) {
+    int64_t M = tensor_rows(x), N = tensor_columns(x);
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    PARALLEL(q, M * N > WORTH)
+    for (int64_t block = 0; block < ceil_div(N, COLUMN_BLOCK); block++) {
+        int64_t c = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, N - c);
+        real sum[COLUMN_BLOCK] = {0};
+        for (int64_t r = 0; r < M; r++) {
+#pragma omp simd
+            for (int64_t i = 0; i < count; i++) sum[i] += X[r * N + c + i];
+        }
+        for (int64_t i = 0; i < count; i++) Y[c + i] = add ? Y[c + i] + sum[i] : sum[i];
+    }
+}

@@ -1,0 +1,167 @@
+/* Embedding and norms on CPUs: a row is one token's vector. Sums over rows (the parameters' gradients) are
+ * cut by columns, so that each runs in row order whatever the threads. */
+#include "common/kernels_cpu.h"
+
+#include <math.h>
+
+/* ---- embedding ---- */
+
+void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
+                   Tensor *y) {
+    int64_t R = tensor_count(ids), T = tensor_columns(ids), C = tensor_columns(token);
+    const int32_t *id = tensor_ints(ids);
+    const real *tok = tensor_reals(token), *pos = position ? tensor_reals(position) : NULL;
+    real *Y = tensor_reals(y);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *t = tok + id[r] * C;
+        if (!pos) {
+            memcpy(Y + r * C, t, (size_t)C * sizeof(real));
+            continue;
+        }
+        const real *p = pos + (first + r % T) * C;
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) Y[r * C + c] = t[c] + p[c];
+    }
+}
+
+void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken) {
+    int64_t R = tensor_count(ids), C = tensor_columns(dtoken);
+    const int32_t *id = tensor_ints(ids);
+    const real *DY = tensor_reals(dy);
+    real *D = tensor_reals(dtoken);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
+        int64_t begin = block * COLUMN_BLOCK, end = min64(C, begin + COLUMN_BLOCK);
+        for (int64_t r = 0; r < R; r++) {
+#pragma omp simd
+            for (int64_t c = begin; c < end; c++) D[id[r] * C + c] += DY[r * C + c];
+        }
+    }
+}
+
+void cpu_position_backward(Queue *q, const Tensor *dy, Tensor *dposition) {
+    int64_t B = dy->shape.size[0], T = dy->shape.size[1], C = tensor_columns(dy);
+    int64_t positions = tensor_rows(dposition);
+    const real *DY = tensor_reals(dy);
+    real *D = tensor_reals(dposition);
+    PARALLEL(q, B * T * C > WORTH)
+    for (int64_t t = 0; t < positions; t++) {
+        memset(D + t * C, 0, (size_t)C * sizeof(real));
+        for (int64_t b = 0; b < B && t < T; b++) {
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) D[t * C + c] += DY[(b * T + t) * C + c];
+        }
+    }
+}
+
+/* ---- layer norm ---- */
+
+void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps, Tensor *y,
+                   Tensor *stats) {
+    int64_t R = tensor_rows(x), C = tensor_columns(x);
+    const real *G = tensor_reals(gain), *Bias = bias ? tensor_reals(bias) : NULL;
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *X = tensor_reals(x) + r * C;
+        real *Y = tensor_reals(y) + r * C, sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < C; c++) sum += X[c];
+        real mean = sum / (real)C;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t c = 0; c < C; c++) squares += (X[c] - mean) * (X[c] - mean);
+        real inverse = (real)(1 / sqrt((double)squares / (double)C + eps));
+        if (Bias) {
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) Y[c] = (X[c] - mean) * inverse * G[c] + Bias[c];
+        } else {
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) Y[c] = (X[c] - mean) * inverse * G[c];
+        }
+        tensor_reals(stats)[2 * r] = mean;
+        tensor_reals(stats)[2 * r + 1] = inverse;
+    }
+}
+
+/* With g = dy * gain and x_hat = (x - mean) / deviation: dx = (g - mean(g) - x_hat mean(g x_hat)) /
+ * deviation. */
+void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                            const Tensor *stats, Tensor *dx, bool add) {
+    int64_t R = tensor_rows(x), C = tensor_columns(x);
+    const real *G = tensor_reals(gain);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *X = tensor_reals(x) + r * C, *DY = tensor_reals(dy) + r * C;
+        real *DX = tensor_reals(dx) + r * C, sum = 0, dot = 0;
+        real mean = tensor_reals(stats)[2 * r], inverse = tensor_reals(stats)[2 * r + 1];
+#pragma omp simd reduction(+ : sum, dot)
+        for (int64_t c = 0; c < C; c++) {
+            real g = DY[c] * G[c];
+            sum += g;
+            dot += g * (X[c] - mean);
+        }
+        real mean_g = sum / (real)C, slope = dot * inverse * inverse / (real)C;
+        if (!add) memset(DX, 0, (size_t)C * sizeof(real));
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) DX[c] += (DY[c] * G[c] - mean_g - (X[c] - mean) * slope) * inverse;
+    }
+}
+
+void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *stats, Tensor *dgain,
+                             Tensor *dbias) {
+    int64_t R = tensor_rows(x), C = tensor_columns(x);
+    const real *X = tensor_reals(x), *DY = tensor_reals(dy), *S = tensor_reals(stats);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
+        int64_t begin = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, C - begin);
+        real gain_sum[COLUMN_BLOCK] = {0}, bias_sum[COLUMN_BLOCK] = {0};
+        for (int64_t r = 0; r < R; r++) {
+            const real *dy_row = DY + r * C + begin, *x_row = X + r * C + begin;
+            real mean = S[2 * r], inverse = S[2 * r + 1];
+#pragma omp simd
+            for (int64_t i = 0; i < count; i++) {
+                gain_sum[i] += dy_row[i] * (x_row[i] - mean) * inverse;
+                bias_sum[i] += dy_row[i];
+            }
+        }
+        memcpy(tensor_reals(dgain) + begin, gain_sum, (size_t)count * sizeof(real));
+        if (dbias) memcpy(tensor_reals(dbias) + begin, bias_sum, (size_t)count * sizeof(real));
+    }
+}
+
+/* ---- rms norm ---- */
+
+void cpu_rmsnorm(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tensor *y, Tensor *stats) {
+    int64_t R = tensor_rows(x), C = tensor_columns(x);
+    const real *G = tensor_reals(gain);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *X = tensor_reals(x) + r * C;
+        real *Y = tensor_reals(y) + r * C, squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t c = 0; c < C; c++) squares += X[c] * X[c];
+        real inverse = (real)(1 / sqrt((double)squares / (double)C + eps));
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) Y[c] = X[c] * inverse * G[c];
+        tensor_reals(stats)[2 * r] = 0;
+        tensor_reals(stats)[2 * r + 1] = inverse;
+    }
+}
+
+/* As layer norm's, without the mean: dx = (g - x_hat mean(g x_hat)) / rms. */
+void cpu_rmsnorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                          const Tensor *stats, Tensor *dx, bool add) {
+    int64_t R = tensor_rows(x), C = tensor_columns(x);
+    const real *G = tensor_reals(gain);
+    PARALLEL(q, R * C > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *X = tensor_reals(x) + r * C, *DY = tensor_reals(dy) + r * C;
+        real *DX = tensor_reals(dx) + r * C, dot = 0, inverse = tensor_reals(stats)[2 * r + 1];
+#pragma omp simd reduction(+ : dot)
+        for (int64_t c = 0; c < C; c++) dot += DY[c] * G[c] * X[c];
+        real slope = dot * inverse * inverse / (real)C;
+        if (!add) memset(DX, 0, (size_t)C * sizeof(real));
+#pragma omp simd
+        for (int64_t c = 0; c < C; c++) DX[c] += (DY[c] * G[c] - X[c] * slope) * inverse;
+    }
+}

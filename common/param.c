@@ -1,0 +1,88 @@
+#include "common/param.h"
+
+#include "common/kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+Param *params_add(Params *params, const char *name, Shape shape) {
+    Param *p = xcalloc(1, sizeof *p);
+    p->name = xstrdup(name);
+    p->data = tensor_new(params->device, MEMORY_PARAMETERS, p->name, TYPE_REAL, shape);
+    p->decay = shape.rank > 1;
+    p->uses = 1;
+    p->owner = params;
+    params->items = xrealloc(params->items, (size_t)(params->count + 1) * sizeof(Param *));
+    params->items[params->count++] = p;
+    return p;
+}
+
+Param *params_find(const Params *params, const char *name) {
+    for (int i = 0; i < params->count; i++)
+        if (!strcmp(params->items[i]->name, name)) return params->items[i];
+    return NULL;
+}
+
+void params_free(Params *params) {
+    for (int i = 0; i < params->count; i++) {
+        Param *p = params->items[i];
+        tensor_free(&p->data);
+        for (int use = 0; use < PARAM_MAX_USES; use++)
+            if (p->grad[use].data) tensor_free(&p->grad[use]);
+        free((char *)(uintptr_t)p->name);
+        free(p);
+    }
+    free(params->items);
+    params->items = NULL;
+    params->count = 0;
+}
+
+int64_t params_count(const Params *params) {
+    int64_t sum = 0;
+    for (int i = 0; i < params->count; i++) sum += tensor_count(&params->items[i]->data);
+    return sum;
+}
+
+int64_t params_matmul_count(const Params *params) {
+    int64_t sum = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i]->in_matmul) sum += tensor_count(&params->items[i]->data);
+    return sum;
+}
+
+const Tensor *param_acquire(Param *p) { return &p->data; }
+
+void param_release(Param *p) { (void)p; }
+
+void params_begin_microbatch(Params *params, int64_t microbatch, int64_t microbatches) {
+    params->microbatch = microbatch;
+    params->microbatches = microbatches;
+    for (int i = 0; i < params->count; i++) params->items[i]->uses_done = 0;
+}
+
+static Tensor grad_new(Param *p) {
+    return tensor_new(p->data.device, MEMORY_GRADIENTS, p->name, TYPE_REAL, p->data.shape);
+}
+
+Tensor param_grad_begin(Param *p, int use) {
+    ASSERT(use < p->uses);
+    if (!p->grad[use].data) p->grad[use] = grad_new(p);
+    return p->owner->microbatch == 0 ? p->grad[use] : grad_new(p);
+}
+
+void param_grad_end(Param *p, int use, Tensor grad, const Tensor *scale) {
+    Device *device = p->data.device;
+    const Kernels *kernels = device->kernels;
+    bool first = grad.data == p->grad[use].data;
+    if (scale)
+        kernels->scale(&device->queue, scale, &grad, &p->grad[use], !first);
+    else if (!first)
+        kernels->accumulate(&device->queue, &grad, &p->grad[use]);
+    if (!first) tensor_free(&grad);
+
+    bool last = p->owner->microbatch == p->owner->microbatches - 1;
+    if (!last || ++p->uses_done < p->uses) return;
+    for (int other = 1; other < p->uses; other++)
+        kernels->accumulate(&device->queue, &p->grad[other], &p->grad[0]);
+    if (p->owner->on_grad_ready) p->owner->on_grad_ready(p->owner->on_grad_ready_context, p);
+}

@@ -1,0 +1,49 @@
+#include "common/tensor.h"
+
+int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
+
+const char *element_name(ElementType type) {
+    return type == TYPE_F64 ? "F64" : type == TYPE_F32 ? "F32" : "I32";
+}
+
+int64_t shape_count(Shape shape) {
+    int64_t count = 1;
+    for (int i = 0; i < shape.rank; i++) count *= shape.size[i];
+    return count;
+}
+
+bool shape_equal(Shape a, Shape b) {
+    if (a.rank != b.rank) return false;
+    for (int i = 0; i < a.rank; i++)
+        if (a.size[i] != b.size[i]) return false;
+    return true;
+}
+
+ShapeText shape_text(Shape shape) {
+    ShapeText out = {"("};
+    int at = 1;
+    for (int i = 0; i < shape.rank; i++)
+        at += snprintf(out.text + at, sizeof out.text - (size_t)at, "%s%lld", i ? ", " : "",
+                       (long long)shape.size[i]);
+    snprintf(out.text + at, sizeof out.text - (size_t)at, ")");
+    return out;
+}
+
+Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape) {
+    Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = class};
+    t.data = device_alloc(device, class, tensor_bytes(&t), name);
+    return t;
+}
+
+void tensor_free(Tensor *t) {
+    device_free(t->device, t->memory, t->data, tensor_bytes(t));
+    t->data = NULL;
+}
+
+void tensor_check_not_partial(const Tensor *t, const char *op) {
+    static const char *const axes[MESH_AXES] = {"data", "pipe", "tensor"};
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        CHECK(t->place[axis].kind != PLACE_PARTIAL,
+              "each device holds a term of a sum: all-reduce it (op_reduce) before an op that is not linear",
+              "%s: '%s' is Partial on the mesh axis '%s'", op, t->name, axes[axis]);
+}
