@@ -24,26 +24,32 @@ void base_set_program(const char *argv0) {
 
 const char *base_program(void) { return program; }
 
-void fail(int status, const char *hint, const char *format, ...) {
-    va_list args;
-    fflush(stdout); /* what was said before the error comes before it */
-    fprintf(stderr, "%s: error: ", program);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
+/* One line, whatever the values hold: control characters, line ends among them, become question marks. */
+static void say(const char *kind, const char *hint, const char *format, va_list args) {
+    char *message = NULL;
+    if (vasprintf(&message, format, args) < 0) message = NULL;
+    for (char *c = message; c && *c; c++)
+        if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    fflush(stdout); /* what was said before comes before */
+    fprintf(stderr, "%s: %s: %s", program, kind, message ? message : format);
     if (hint) fprintf(stderr, " (hint: %s)", hint);
     fputc('\n', stderr);
+    free(message);
+}
+
+void fail(int status, const char *hint, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    say("error", hint, format, args);
+    va_end(args);
     exit(status);
 }
 
 void warn(const char *format, ...) {
     va_list args;
-    fflush(stdout);
-    fprintf(stderr, "%s: warning: ", program);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    say("warning", NULL, format, args);
     va_end(args);
-    fputc('\n', stderr);
 }
 
 /* ---- allocation ---- */
