@@ -202,7 +202,7 @@ void file_remove(const char *path) {
     CHECK(removed, NULL, "cannot remove '%s': %s", path, strerror(errno));
 }
 
-static void sync_path(const char *path) {
+void file_sync(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     CHECK(fd >= 0, NULL, "cannot open '%s' to sync it: %s", path, strerror(errno));
     /* EINVAL: a file system that has nothing to sync here */
@@ -212,10 +212,10 @@ static void sync_path(const char *path) {
 }
 
 void file_commit(const char *from, const char *to) {
-    sync_path(from);
+    file_sync(from);
     CHECK(rename(from, to) == 0, NULL, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
     char *copy = xstrdup(to);
-    sync_path(dirname(copy));
+    file_sync(dirname(copy));
     free(copy);
 }
 

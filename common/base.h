@@ -72,6 +72,8 @@ bool file_exists(const char *path);
 void file_make_folder(const char *path);
 /* Removes a file or a folder with all that is in it; nothing there is fine. */
 void file_remove(const char *path);
+/* Returns when the file or folder is on the disk. */
+void file_sync(const char *path);
 /* Moves `from` over `to` in one step that survives a crash: syncs the data, renames, syncs the folder. */
 void file_commit(const char *from, const char *to);
 /* Writes through a temporary name and file_commit: a reader sees the old file or the new one, never a part.

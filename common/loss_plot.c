@@ -1,0 +1,77 @@
+#include "common/loss_plot.h"
+#include "common/metrics.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* The points of one column that were measured. */
+typedef struct {
+    double *x, *y;
+    int64_t count;
+} Curve;
+
+static Curve take(const MetricsTable *table, bool validation) {
+    size_t bytes = (size_t)table->count * sizeof(double);
+    Curve curve = {.x = xmalloc(bytes), .y = xmalloc(bytes)};
+    for (int64_t i = 0; i < table->count; i++) {
+        const MetricsRow *row = &table->rows[i];
+        double y = validation ? row->val_loss : row->loss;
+        if (isnan(y)) continue;
+        curve.x[curve.count] = (double)row->step;
+        curve.y[curve.count++] = y;
+    }
+    return curve;
+}
+
+/* A level is drawn once, however many runs share it. */
+static void add_level(PlotLevel *levels, int *count, double y, const char *what) {
+    if (!isfinite(y)) return;
+    for (int i = 0; i < *count; i++)
+        if (levels[i].y == y) return;
+    levels[*count] = (PlotLevel){y, xprintf("%s %.4g", what, y)};
+    ++*count;
+}
+
+bool plot_loss(const LossPlot *plot, const char *path) {
+    int n = plot->run_count, series_count = 0, level_count = 0;
+    Curve *curves = xcalloc((size_t)(2 * n), sizeof *curves);
+    PlotSeries *series = xcalloc((size_t)(2 * n), sizeof *series);
+    PlotLevel *levels = xcalloc((size_t)(2 * n), sizeof *levels);
+    for (int r = 0; r < n; r++) {
+        const LossCurve *run = &plot->runs[r];
+        char *csv = xprintf("%s/loss.csv", run->folder);
+        MetricsTable table = metrics_read(csv);
+        if (*table.fault && !plot->behind) warn("'%s': %s", csv, table.fault);
+        for (int v = 0; v < 2; v++) {
+            Curve *curve = &curves[2 * r + v];
+            *curve = take(&table, v);
+            if (!curve->count) continue;
+            const char *label = n == 1 ? (v ? "validation" : "training") : v ? NULL : run->name;
+            series[series_count++] = (PlotSeries){.label = label,
+                                                  .x = curve->x,
+                                                  .y = curve->y,
+                                                  .count = curve->count,
+                                                  .style = v ? PLOT_LINE_POINTS : PLOT_THIN_LINE,
+                                                  .color = n == 1 ? 1 + v : 1 + r};
+        }
+        add_level(levels, &level_count, run->entropy_floor, "entropy floor");
+        add_level(levels, &level_count, run->trigram_loss, "trigram model");
+        metrics_free(&table);
+        free(csv);
+    }
+    Plot picture = {.title = plot->title,
+                    .x_label = "step",
+                    .y_label = "loss (nats per token)",
+                    .log_y = plot->log_y,
+                    .series = series,
+                    .series_count = series_count,
+                    .levels = levels,
+                    .level_count = level_count};
+    bool drawn = plot->behind ? plot_draw_behind(&picture, path) : plot_draw(&picture, path);
+    for (int i = 0; i < level_count; i++) free((char *)(uintptr_t)levels[i].label);
+    for (int i = 0; i < 2 * n; i++) free(curves[i].x), free(curves[i].y);
+    free(levels);
+    free(series);
+    free(curves);
+    return drawn;
+}

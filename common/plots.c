@@ -1,0 +1,287 @@
+#define _GNU_SOURCE
+#include "common/plots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <float.h>
+#include <math.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const double PATIENCE_SECONDS = 60; /* a picture takes well under one */
+
+/* ---- the script ---- */
+
+/* Okabe and Ito's colours, which the colour-blind tell apart (jfly.uni-koeln.de/color); yellow left out. */
+static const char *const COLORS[] = {"0072b2", "d55e00", "009e73", "cc79a7", "e69f00", "56b4e9", "444444"};
+
+typedef struct {
+    double low, high;
+} Range;
+
+/* A gnuplot string: in single quotes nothing is special but the quote itself. */
+static void add_quoted(Str *script, const char *text) {
+    str_add(script, "'", 1);
+    for (; *text; text++)
+        if (*text == '\'')
+            str_add(script, "''", 2);
+        else
+            str_add(script, (unsigned char)*text < 0x20 ? " " : text, 1);
+    str_add(script, "'", 1);
+}
+
+static void add_text(Str *script, const char *what, const char *text) {
+    if (!text) return;
+    str_printf(script, "set %s ", what);
+    add_quoted(script, text);
+    str_printf(script, " textcolor rgb '#333333'\n");
+}
+
+static double x_of(const PlotSeries *series, int64_t i) { return series->x ? series->x[i] : (double)i; }
+
+/* The ends of the float range leave room for arithmetic with any number that is drawn. */
+static bool drawable(double v, bool logarithmic) {
+    return fabs(v) <= FLT_MAX && (!logarithmic || v >= FLT_MIN); /* false for NAN */
+}
+
+static bool shown(const Plot *plot, const PlotSeries *series, int64_t i) {
+    return drawable(x_of(series, i), false) && drawable(series->y[i], plot->log_y);
+}
+
+static void widen(Range *range, double v) {
+    range->low = fmin(range->low, v);
+    range->high = fmax(range->high, v);
+}
+
+/* What is seen: all points and levels, and some room; one unit around where there is nothing or one value. */
+static void find_ranges(const Plot *plot, Range *x, Range *y) {
+    *x = *y = (Range){INFINITY, -INFINITY};
+    for (int s = 0; s < plot->series_count; s++)
+        for (int64_t i = 0; i < plot->series[s].count; i++)
+            if (shown(plot, &plot->series[s], i)) {
+                widen(x, x_of(&plot->series[s], i));
+                widen(y, plot->series[s].y[i]);
+            }
+    for (int l = 0; l < plot->level_count; l++)
+        if (drawable(plot->levels[l].y, plot->log_y)) widen(y, plot->levels[l].y);
+    if (x->low > x->high) *x = (Range){0, 1};
+    if (y->low > y->high) *y = (Range){1, 1};
+    if (x->low == x->high) *x = (Range){x->low - 1, x->high + 1};
+    double below = plot->level_count ? 0.10 : 0.05; /* a level's label may stand under its line */
+    if (plot->log_y) {
+        double ratio = fmax(y->high / y->low, 1.5);
+        *y = (Range){y->low / pow(ratio, below), y->high * pow(ratio, 0.05)};
+    } else {
+        double span = y->high > y->low ? y->high - y->low : fmax(1, fabs(y->high));
+        *y = (Range){y->low - below * span, y->high + 0.05 * span};
+    }
+}
+
+/* On a log scale gnuplot marks whole decades only, which a loss rarely spans. */
+static void add_log_tics(Str *script, Range y) {
+    static const double steps[][4] = {{1, 0}, {1, 3, 0}, {1, 2, 5, 0}};
+    double decades = log10(y.high / y.low);
+    const double *step = steps[decades > 5 ? 0 : decades > 2.5 ? 1 : 2];
+    const char *separator = "";
+    str_printf(script, "set logscale y\nset ytics (");
+    for (int power = (int)floor(log10(y.low)); power <= log10(y.high); power++)
+        for (int i = 0; i < 4 && step[i] > 0; i++) {
+            double tic = step[i] * pow(10, power);
+            if (tic < y.low || tic > y.high) continue;
+            str_printf(script, "%s%.9g", separator, tic);
+            separator = ", ";
+        }
+    str_printf(script, ")\n");
+}
+
+/* The lowest level, which curves come down onto, has its label under the line, the others above it. */
+static void add_levels(Str *script, const Plot *plot) {
+    double lowest = INFINITY;
+    for (int l = 0; l < plot->level_count; l++)
+        if (drawable(plot->levels[l].y, plot->log_y)) lowest = fmin(lowest, plot->levels[l].y);
+    for (int l = 0; l < plot->level_count; l++) {
+        const PlotLevel *level = &plot->levels[l];
+        if (!drawable(level->y, plot->log_y)) continue;
+        str_printf(
+            script,
+            "set arrow from graph 0, first %.9g to graph 1, first %.9g nohead dashtype (10,6) linewidth 1.5 "
+            "linecolor rgb '#666666' back\nset label ",
+            level->y, level->y);
+        add_quoted(script, level->label);
+        str_printf(script, " at graph 0.99, first %.9g right offset 0,%s front textcolor rgb '#444444'\n",
+                   level->y, level->y == lowest ? "-0.7" : "0.6");
+    }
+}
+
+static void add_series(Str *script, const Plot *plot, int s) {
+    static const char *const styles[] = {
+        [PLOT_LINE] = "lines linewidth 2 linecolor rgb '#%s'",
+        [PLOT_THIN_LINE] = "lines linewidth 1.2 linecolor rgb '#70%s'", /* partly transparent */
+        [PLOT_POINTS] = "points pointtype 7 pointsize 0.6 linecolor rgb '#%s'",
+        [PLOT_LINE_POINTS] = "linespoints linewidth 2 pointtype 7 pointsize 0.8 linecolor rgb '#%s'",
+        [PLOT_DASHED] = "lines linewidth 2 dashtype (8,5) linecolor rgb '#%s'",
+    };
+    const PlotSeries *series = &plot->series[s];
+    int color = (series->color > 0 ? series->color - 1 : s) % COUNT_OF(COLORS);
+    str_printf(script, ", $series%d using 1:2 with ", s);
+    str_printf(script, styles[series->style], COLORS[color]); // NOLINT: the formats stand right above
+    if (series->label) {
+        str_printf(script, " title ");
+        add_quoted(script, series->label);
+    } else {
+        str_printf(script, " notitle");
+    }
+}
+
+static void write_script(Str *script, const Plot *plot, bool svg) {
+    Range x, y;
+    find_ranges(plot, &x, &y);
+    str_printf(
+        script,
+        "set encoding utf8\nset terminal %s noenhanced size %d,%d font 'Sans,12' background '#ffffff'\n",
+        svg ? "svg" : "pngcairo", plot->width ? plot->width : 960, plot->height ? plot->height : 540);
+    str_printf(script, "set border 3 linecolor rgb '#888888'\n"
+                       "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
+                       "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
+                       "set key tmargin center horizontal samplen 2.5 textcolor rgb '#333333'\n"
+                       "set format '%%g'\nset rmargin 3\n");
+    str_printf(script, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", x.low, x.high, y.low, y.high);
+    add_text(script, "title", plot->title);
+    add_text(script, "xlabel", plot->x_label);
+    add_text(script, "ylabel", plot->y_label);
+    if (plot->log_y) add_log_tics(script, y);
+    add_levels(script, plot);
+    for (int s = 0; s < plot->series_count; s++) {
+        const PlotSeries *series = &plot->series[s];
+        str_printf(script, "$series%d << END\n", s);
+        for (int64_t i = 0; i < series->count; i++)
+            if (shown(plot, series, i))
+                str_printf(script, "%.9g %.9g\n", x_of(series, i), series->y[i]);
+            else
+                str_printf(script, "\n"); /* a gap */
+        str_printf(script, "NaN NaN\nEND\n");
+    }
+    str_printf(script, "plot NaN notitle"); /* so that there is something to plot, come what may */
+    for (int s = 0; s < plot->series_count; s++) add_series(script, plot, s);
+    str_printf(script, "\n");
+}
+
+/* ---- running gnuplot ---- */
+
+typedef struct {
+    pid_t child; /* 0: none */
+    char *temporary, *path;
+} Job;
+
+static Job behind;
+
+/* Says it once: a run redraws its picture many times. */
+static void complain(const char *path, const char *why) {
+    static bool said;
+    if (!said) warn("no picture '%s': %s", path, why);
+    said = true;
+}
+
+static void forget(Job *job) {
+    free(job->temporary);
+    free(job->path);
+    *job = (Job){0};
+}
+
+/* The child reads `script` and writes to `out`; it has a process group of its own, so that Ctrl-C, which asks
+ * a run to finish, does not end the picture. */
+static int spawn_gnuplot(pid_t *child, int script, int out) {
+    static const char *const argv[] = {"gnuplot", "--default-settings", "-", NULL};
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, script, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+    int error = posix_spawnp(child, argv[0], &files, &attributes, (char **)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attributes);
+    return error;
+}
+
+static bool start(Job *job, const Plot *plot, const char *path) {
+    size_t length = strlen(path);
+    bool svg = length > 4 && !strcmp(path + length - 4, ".svg");
+    Str text = {0};
+    write_script(&text, plot, svg);
+    *job = (Job){.temporary = xprintf("%s.tmp", path), .path = xstrdup(path)};
+
+    FILE *script = tmpfile();
+    int out = open(job->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error = 0;
+    bool ready = script && out >= 0 && fwrite(text.data, 1, text.count, script) == text.count &&
+                 fseek(script, 0, SEEK_SET) == 0;
+    if (!ready)
+        complain(path, strerror(errno));
+    else if ((error = spawn_gnuplot(&job->child, fileno(script), out)))
+        complain(path, error == ENOENT ? "there is no gnuplot (hint: install it, make deps does)"
+                                       : strerror(error));
+    bool started = ready && !error;
+    if (!started) {
+        unlink(job->temporary);
+        forget(job);
+    }
+    if (script) fclose(script);
+    if (out >= 0) close(out);
+    str_free(&text);
+    return started;
+}
+
+/* Takes the picture into place when gnuplot is done. False: it is still drawing. */
+static bool collect(Job *job, bool *drawn) {
+    int status = 0;
+    struct stat info;
+    pid_t ended = waitpid(job->child, &status, WNOHANG);
+    if (ended == 0 || (ended < 0 && errno == EINTR)) return false;
+    /* ended < 0: somebody else waited for it, and the file must speak for itself */
+    *drawn = (ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) &&
+             stat(job->temporary, &info) == 0 && info.st_size > 0 && rename(job->temporary, job->path) == 0;
+    if (!*drawn) {
+        unlink(job->temporary);
+        complain(job->path,
+                 "gnuplot failed (hint: it must be version 5 or later, with the pngcairo and svg terminals)");
+    }
+    forget(job);
+    return true;
+}
+
+static bool wait_for(Job *job) {
+    bool drawn = false;
+    double start_time = now_seconds();
+    while (!collect(job, &drawn)) {
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        if (now_seconds() - start_time > PATIENCE_SECONDS) kill(job->child, SIGKILL);
+    }
+    return drawn;
+}
+
+bool plot_draw(const Plot *plot, const char *path) {
+    Job job;
+    plot_wait(); /* it may be drawing the same picture */
+    return start(&job, plot, path) && wait_for(&job);
+}
+
+bool plot_draw_behind(const Plot *plot, const char *path) {
+    bool drawn;
+    if (behind.child && !collect(&behind, &drawn)) return true;
+    return start(&behind, plot, path);
+}
+
+void plot_wait(void) {
+    if (behind.child) wait_for(&behind);
+}

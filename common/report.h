@@ -1,0 +1,23 @@
+/* report: report.json, what a run was and what came out of it. Every key of the format is there from the
+ * start, null until it is set. */
+#ifndef REPORT_H
+#define REPORT_H
+
+#include "common/base.h"
+
+#include <jansson.h>
+
+/* {chapter, arguments, machine {...}, devices ... seconds}: chapter, arguments and machine are filled in. */
+json_t *report_new(const char *chapter, int argc, char **argv);
+/* Sets one key (it must be one of the format's); takes over `value`. NULL sets null. */
+void report_set(json_t *report, const char *key, json_t *value);
+/* A number; null where it is not finite. */
+void report_set_real(json_t *report, const char *key, double value);
+void report_set_integer(json_t *report, const char *key, int64_t value);
+/* <output-dir>/report.json, in one step. */
+void report_write(const json_t *report, const char *output_dir);
+
+/* {cpu, cores, blas, compiler, commit} of this machine and this program; the caller drops the reference. */
+json_t *report_machine(void);
+
+#endif

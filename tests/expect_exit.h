@@ -1,0 +1,64 @@
+/* expect_exit: what a function does that may end the program. It runs in a child; the parent gets the exit
+ * status and all that went to stderr. A child that hangs is ended after 60 s and counts as killed.
+ *
+ * The child is forked: a test that uses this must not have run OpenMP regions before. */
+#ifndef EXPECT_EXIT_H
+#define EXPECT_EXIT_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A child that ends through fail() leaves memory behind on purpose; only the sanitizer that looks for leaks
+ * minds. */
+#if defined(__SANITIZE_ADDRESS__)
+#    define EXPECT_EXIT_ASAN
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+#        define EXPECT_EXIT_ASAN
+#    endif
+#endif
+#ifdef EXPECT_EXIT_ASAN
+#    include <sanitizer/lsan_interface.h>
+#endif
+
+typedef struct {
+    int status;      /* of exit; 128 + signal when killed; 0 when the function returned */
+    char text[4096]; /* stderr, cut to what fits */
+} Exit;
+
+static Exit expect_exit(void (*body)(void *), void *argument) {
+    Exit result = {.status = -1};
+    FILE *errors = tmpfile();
+    if (!errors) return result;
+    fflush(stdout);
+    fflush(stderr);
+    pid_t child = fork();
+    if (child == 0) {
+#ifdef EXPECT_EXIT_ASAN
+        __lsan_disable();
+#endif
+        alarm(60);
+        if (dup2(fileno(errors), STDERR_FILENO) < 0 || !freopen("/dev/null", "w", stdout)) _exit(99);
+        body(argument);
+        exit(0);
+    }
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child) return fclose(errors), result;
+    result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    rewind(errors);
+    result.text[fread(result.text, 1, sizeof result.text - 1, errors)] = 0;
+    fclose(errors);
+    return result;
+}
+
+/* Ended by fail(): this status, and one line that reads `...: error: ...` and holds `part`. */
+static inline bool refused(const Exit *e, int status, const char *part) {
+    const char *line_end = strchr(e->text, '\n');
+    return e->status == status && line_end && !line_end[1] && strstr(e->text, ": error: ") &&
+           strstr(e->text, part);
+}
+
+#endif
