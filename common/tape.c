@@ -75,6 +75,10 @@ Tensor *tape_tensor(Tape *tape, const char *name, ElementType type, Shape shape,
     return t;
 }
 
+static void observe(const Tape *tape, const Node *node, TapePhase phase) {
+    if (tape->observer.done) tape->observer.done(tape->observer.context, node, phase);
+}
+
 Node *tape_node(Tape *tape, const Op *op, Tensor *in0, Tensor *in1, Tensor *out) {
     if (!tape->recording) return NULL;
     Node *node = tape_alloc(tape, sizeof *node);
@@ -83,6 +87,7 @@ Node *tape_node(Tape *tape, const Op *op, Tensor *in0, Tensor *in1, Tensor *out)
     node->in[1] = in1;
     node->out = out;
     tape->nodes = (Node **)push((void **)tape->nodes, &tape->node_count, &tape->node_capacity, node);
+    observe(tape, node, TAPE_FORWARD);
     return node;
 }
 
@@ -117,10 +122,6 @@ static void seed(Tape *tape, Tensor *out, const Tensor *grad) {
     Tensor *g = tape_grad(tape, out, &add);
     ASSERT(g && !add);
     tape->device->kernels->copy(&tape->device->queue, grad, g);
-}
-
-static void observe(const Tape *tape, const Node *node, TapePhase phase) {
-    if (tape->observer.done) tape->observer.done(tape->observer.context, node, phase);
 }
 
 static void backward_input(Tape *tape, Node *node) {

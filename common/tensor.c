@@ -40,6 +40,16 @@ void tensor_free(Tensor *t) {
     t->data = NULL;
 }
 
+double tensor_scalar(const Tensor *t) {
+    ASSERT(tensor_count(t) == 1 && t->type != TYPE_I32);
+    return t->type == TYPE_F64 ? *(const double *)t->data : *(const float *)t->data;
+}
+
+void tensor_set_scalar(Tensor *t, double value) {
+    ASSERT(tensor_count(t) == 1 && t->type == TYPE_REAL);
+    *tensor_reals(t) = (real)value;
+}
+
 void tensor_check_not_partial(const Tensor *t, const char *op) {
     static const char *const axes[MESH_AXES] = {"data", "pipe", "tensor"};
     for (int axis = 0; axis < MESH_AXES; axis++)

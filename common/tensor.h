@@ -71,6 +71,10 @@ static inline int64_t tensor_rows(const Tensor *t) { return tensor_count(t) / ma
 static inline real *tensor_reals(const Tensor *t) { return t->data; }
 static inline int32_t *tensor_ints(const Tensor *t) { return t->data; }
 
+/* The number in a tensor of one element, on the host: waits for the device. */
+double tensor_scalar(const Tensor *t);
+void tensor_set_scalar(Tensor *t, double value);
+
 /* An op that is not linear needs whole values: a Partial one ends the program with the op's name and a hint.
  */
 void tensor_check_not_partial(const Tensor *t, const char *op);

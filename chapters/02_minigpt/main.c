@@ -1,0 +1,265 @@
+/* Chapter 02: MiniGPT on one device. Trains a small GPT, watches its loss come down towards the entropy of its data,
+ * lets it write on the way, keeps checkpoints, and draws the curve.
+ *
+ *   make ch02                                                   the default: a minute on two cores
+ *   build/02_minigpt --max-steps 1600                           ten minutes, better stories
+ *   build/02_minigpt --resume                                   goes on where it was stopped
+ *   build/02_minigpt --prompt "Once upon a time"                lets the trained model write
+ *   build/02_minigpt --preset minigpt --print-model             seed 003's model, 27 million parameters
+ *
+ * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update. */
+#include "common/args.h"
+#include "common/batch.h"
+#include "common/config_json.h"
+#include "common/generate.h"
+#include "common/interrupt.h"
+#include "common/loss_plot.h"
+#include "common/machine.h"
+#include "common/metrics.h"
+#include "common/progress.h"
+#include "common/report.h"
+#include "common/snapshot.h"
+#include "datasets/corpus.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+static const Program program = {
+    .about = "trains a MiniGPT on one device, draws its loss curve, and lets it write",
+    .example = "--max-steps 400",
+    .groups = ARGS_ALL,
+};
+
+/* All that a run has. */
+typedef struct {
+    Config config;
+    Device *device;
+    Dataset *data;
+    Model *model;
+    Optimizer *optimizer;
+    Progress *progress;
+    double peak_gflops;
+} Run;
+
+static void print_banner(const Run *run) {
+    const Config *c = &run->config;
+    const ModelConfig *m = &c->model;
+    int64_t count = params_count(&run->model->params);
+    printf("%s\n", base_program());
+    printf("  device   %d CPU thread%s, OpenBLAS %s kernels, %.0f GFLOP/s measured\n", run->device->queue.threads,
+           run->device->queue.threads > 1 ? "s" : "", machine_blas_kernels(), run->peak_gflops);
+    printf("  model    %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, vocabulary %" PRId64 ", window %" PRId64
+           "; %" PRId64 " parameters (%.1f MB)\n",
+           c->preset, m->L, m->C, m->H, m->V, m->T, count, (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
+    printf("  data     %s, %" PRId64 " tokens in the vocabulary", run->data->name, run->data->vocab_size);
+    if (isfinite(run->data->trigram_loss)) printf("; trigram model %.3f", run->data->trigram_loss);
+    if (isfinite(run->data->entropy_floor)) printf(", entropy floor %.3f nats per token", run->data->entropy_floor);
+    printf("\n  training %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batches of %" PRId64
+           "), %" PRId64 " tokens a step\n",
+           c->max_steps, c->global_batch, c->num_microbatches, c->micro_batch, c->global_batch * m->T);
+}
+
+/* Text by the model as it is now; the draw moves with the step, so each sample is another story. */
+static void show_sample(Run *run, int64_t step) {
+    const Config *c = &run->config;
+    Sampling sampling = {c->temperature, c->top_k, c->top_p, min64(c->max_new_tokens, c->model.T), c->seed, (uint64_t)step};
+    Str text = {0};
+    Generated g = generate(run->model, run->data->tokenizer, "", &sampling, &text);
+    char *title = xprintf("a sample at step %" PRId64 "%s", step, g.ended ? "" : " (cut)");
+    progress_text(run->progress, title, text.data ? text.data : "", text.count);
+    free(title);
+    str_free(&text);
+}
+
+static void draw_loss(const Run *run, bool behind) {
+    const Dataset *d = run->data;
+    LossCurve curve = {run->config.preset, run->config.output_dir, d->entropy_floor, d->trigram_loss};
+    LossPlot plot = {"MiniGPT: loss by step", &curve, 1, false, behind};
+    char *path = xprintf("%s/loss.png", run->config.output_dir);
+    plot_loss(&plot, path);
+    free(path);
+}
+
+/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm of the row. */
+static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t step, MetricsRow *row) {
+    const Config *c = &run->config;
+    Model *model = run->model;
+    batch_load(batch, run->data, SPLIT_TRAIN, step * c->global_batch);
+    tensor_set_scalar(seed, 1.0 / (double)batch->real); /* the loss is a mean over the real tokens */
+    row->loss = 0;
+    for (int64_t i = 0; i < c->num_microbatches; i++) {
+        Batch part = batch_rows(batch, i * c->micro_batch, c->micro_batch);
+        Pass pass = {.training = true, .first_sample = step * c->global_batch + i * c->micro_batch};
+        params_begin_microbatch(&model->params, i, c->num_microbatches);
+
+        Tensor *x = model_embed(model, tape, &part.ids, &pass);
+        x = model_blocks(model, tape, x, 0, c->model.L, &pass);
+        Tensor *loss = model_loss(model, tape, x, &part.targets);
+        double sum = tensor_scalar(loss);
+        tape_backward(tape, loss, seed);
+        tape_reset(tape);
+
+        row->loss += sum / (double)batch->real;
+        if (!isfinite(sum)) {
+            char *where = first_not_finite(model, &part, &pass, seed);
+            fail(1, "try a smaller --learning-rate, or --grad-clip 1", "step %" PRId64 ": the loss is %g, first in the %s",
+                 step + 1, sum, where);
+        }
+    }
+    row->grad_norm = optimizer_grad_norm(run->optimizer);
+    CHECK(isfinite(row->grad_norm), "try a smaller --learning-rate, or --grad-clip 1",
+          "step %" PRId64 ": the loss is %g, but the norm of its gradient is %g", step + 1, row->loss, row->grad_norm);
+    row->lr = schedule_lr(c, step);
+    optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
+}
+
+static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
+
+/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
+static MetricsRow train(Run *run) {
+    const Config *c = &run->config;
+    int64_t first = run->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
+    Metrics *metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
+    Tape *tape = tape_new(run->device, true);
+    Batch batch = batch_new(run->device, c->global_batch, c->model.T);
+    Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    MetricsRow row = {.step = first, .loss = NAN, .val_loss = NAN, .lr = NAN, .grad_norm = NAN, .step_ms = NAN, .tokens_per_s = NAN};
+    if (first == 0) {
+        row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+        metrics_write(metrics, &row);
+        if (c->sample_interval) show_sample(run, 0);
+    }
+    for (int64_t step = first; step < last; step++) {
+        double began = now_seconds();
+        train_step(run, &batch, tape, &seed, step, &row);
+        double seconds = now_seconds() - began;
+
+        bool done = step + 1 == last || interrupt_requested();
+        row.step = step + 1;
+        row.tokens = row.step * c->global_batch * c->model.T;
+        row.step_ms = 1e3 * seconds;
+        row.tokens_per_s = (double)(c->global_batch * c->model.T) / seconds;
+        row.val_loss = NAN;
+        if (done || every(c->eval_interval, row.step))
+            row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+        metrics_write(metrics, &row);
+        progress_step(run->progress, &row);
+        if (every(c->sample_interval, row.step) && !done) show_sample(run, row.step);
+        if (every(c->save_interval, row.step) || done)
+            snapshot_save(c, run->model, run->optimizer, run->data->tokenizer);
+        if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
+        if (done) break;
+    }
+    progress_end(run->progress);
+    tensor_free(&seed);
+    batch_free(&batch);
+    tape_delete(tape);
+    metrics_close(metrics);
+    return row;
+}
+
+static void write_report(const Run *run, int argc, char **argv, const MetricsRow *row, double seconds, int64_t steps) {
+    const Config *c = &run->config;
+    json_t *report = report_new("02_minigpt", argc, argv);
+    double tokens = (double)(steps * c->global_batch * c->model.T), flops = model_flops_per_token(run->model);
+    double bytes = run->data->bytes_per_token;
+    report_set_integer(report, "devices", 1);
+    report_set_integer(report, "threads_per_device", run->device->queue.threads);
+    report_set_integer(report, "parameters", params_count(&run->model->params));
+    report_set_integer(report, "matmul_parameters", params_matmul_count(&run->model->params));
+    report_set_real(report, "flops_per_token", flops);
+    report_set_integer(report, "steps", row->step);
+    report_set_integer(report, "tokens", row->tokens);
+    report_set_real(report, "wall_s", seconds);
+    report_set_real(report, "tokens_per_s", tokens / seconds);
+    report_set_real(report, "peak_gflops", run->peak_gflops);
+    report_set_real(report, "mfu", flops * tokens / seconds * 1e-9 / run->peak_gflops);
+    report_set_real(report, "loss", row->loss);
+    report_set_real(report, "val_loss", row->val_loss);
+    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / bytes);
+    report_set_real(report, "entropy_floor", run->data->entropy_floor);
+    report_set_real(report, "trigram_loss", run->data->trigram_loss);
+    report_set(report, "memory", report_memory(&run->device->memory, 1));
+    report_write(report, c->output_dir);
+    json_decref(report);
+}
+
+/* --prompt: the newest checkpoint writes on. */
+static void continue_prompt(const Config *c) {
+    Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
+    CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'", c->output_dir);
+    char *path = checkpoint_path(checkpoint, "tokenizer.json");
+    Tokenizer *tokenizer = tokenizer_load(path);
+    ModelConfig config = snapshot_model_config(checkpoint);
+    Device *device = device_new_cpu(c->device_memory);
+    Model *model = model_new(device, &config, c->seed, &layers_serial);
+    snapshot_load(checkpoint, model, NULL, tokenizer);
+
+    Sampling sampling = {c->temperature, c->top_k, c->top_p, c->max_new_tokens, c->seed, 0};
+    Str text = {0};
+    double began = now_seconds();
+    Generated g = generate(model, tokenizer, c->prompt, &sampling, &text);
+    double seconds = now_seconds() - began;
+    fwrite(text.data ? text.data : "", 1, text.count, stdout);
+    printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g.new_tokens, seconds,
+           (double)g.new_tokens / seconds, g.ended ? ", ended by the model" : "");
+    if (g.slides || g.prompt_tokens >= config.T)
+        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64 " of them\n",
+               config.T, config.T / 2);
+    str_free(&text);
+    model_delete(model);
+    device_delete(device);
+    tokenizer_free(tokenizer);
+    checkpoint_close(checkpoint);
+    free(path);
+}
+
+int main(int argc, char **argv) {
+    Run run = {.config = args_parse(argc, argv, &program)};
+    Config *c = &run.config;
+    machine_refuse_many_processes();
+    if (c->prompt) return continue_prompt(c), 0;
+
+    run.data = corpus_open(c->data_dir, c->pad, c->seed);
+    corpus_check_vocabulary(run.data, &c->model);
+    run.device = device_new_cpu(c->device_memory);
+    run.model = model_new(run.device, &c->model, c->seed, &layers_serial);
+    run.model->recompute = c->recompute;
+    if (c->print_model) return model_print(run.model, stdout), 0;
+    run.optimizer = optimizer_new(&run.model->params, c);
+    file_make_folder(c->output_dir);
+    if (c->resume) {
+        Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
+        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume", c->output_dir);
+        ModelConfig saved = snapshot_model_config(checkpoint);
+        config_check_same_model(&c->model, &saved, checkpoint->folder);
+        snapshot_load(checkpoint, run.model, run.optimizer, run.data->tokenizer);
+        checkpoint_close(checkpoint);
+    } else {
+        checkpoint_set_aside(c->output_dir);
+    }
+    run.peak_gflops = machine_peak_gflops(run.device);
+    print_banner(&run);
+
+    interrupt_install();
+    int64_t first = run.optimizer->step;
+    run.progress = progress_start(stdout, first, c->stop_at_step ? c->stop_at_step : c->max_steps, c->log_interval);
+    double began = now_seconds();
+    MetricsRow row = train(&run);
+    write_report(&run, argc, argv, &row, now_seconds() - began, row.step - first);
+    show_sample(&run, row.step);
+    draw_loss(&run, false);
+    printf("validation loss %.4f nats per token, %.3f bits per byte\n", row.val_loss,
+           row.val_loss / log(2) / run.data->bytes_per_token);
+    if (isfinite(run.data->entropy_floor))
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss, run.data->entropy_floor,
+               100 * (run.data->trigram_loss - row.val_loss) / (run.data->trigram_loss - run.data->entropy_floor));
+    printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
+
+    optimizer_delete(run.optimizer);
+    model_delete(run.model);
+    device_delete(run.device);
+    data_close(run.data);
+    return 0;
+}

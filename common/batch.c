@@ -1,0 +1,93 @@
+#include "common/batch.h"
+
+#include <math.h>
+
+Batch batch_new(Device *device, int64_t rows, int64_t T) {
+    Batch b = {.ids = tensor_new(device, MEMORY_ACTIVATIONS, "batch.ids", TYPE_I32, SHAPE(rows, T)),
+               .targets = tensor_new(device, MEMORY_ACTIVATIONS, "batch.targets", TYPE_I32, SHAPE(rows, T))};
+    b.ids.constant = b.targets.constant = true;
+    return b;
+}
+
+void batch_free(Batch *b) {
+    tensor_free(&b->ids);
+    tensor_free(&b->targets);
+}
+
+void batch_load(Batch *b, const Dataset *data, Split split, int64_t first_window) {
+    int64_t rows = tensor_rows(&b->ids), T = tensor_columns(&b->ids);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t r = 0; r < rows; r++)
+        data->window(data, split, first_window + r, T, tensor_ints(&b->ids) + r * T, tensor_ints(&b->targets) + r * T);
+    b->real = 0;
+    for (int64_t i = 0; i < rows * T; i++) b->real += tensor_ints(&b->targets)[i] >= 0;
+}
+
+Batch batch_rows(const Batch *b, int64_t first, int64_t rows) {
+    Batch part = *b;
+    int64_t T = tensor_columns(&b->ids);
+    part.ids.shape = part.targets.shape = SHAPE(rows, T);
+    part.ids.data = tensor_ints(&b->ids) + first * T;
+    part.targets.data = tensor_ints(&b->targets) + first * T;
+    return part;
+}
+
+double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows) {
+    int64_t T = model->config.T, all = data->validation_windows(data, T);
+    if (windows == 0 || windows > all) windows = all;
+    Tape *tape = tape_new(model->device, false);
+    Batch batch = batch_new(model->device, min64(rows, windows), T);
+    Pass pass = {0};
+    double sum = 0;
+    int64_t real_tokens = 0;
+    for (int64_t first = 0; first < windows; first += rows) {
+        batch_load(&batch, data, SPLIT_VALIDATION, min64(first, windows - min64(rows, windows)));
+        int64_t again = first - min64(first, windows - min64(rows, windows)); /* rows seen before, at the end */
+        for (int64_t i = 0; i < again * T; i++) {
+            batch.real -= tensor_ints(&batch.targets)[i] >= 0;
+            tensor_ints(&batch.targets)[i] = TARGET_MASKED;
+        }
+        Tensor *x = model_embed(model, tape, &batch.ids, &pass);
+        x = model_blocks(model, tape, x, 0, model->config.L, &pass);
+        sum += tensor_scalar(model_loss(model, tape, x, &batch.targets));
+        real_tokens += batch.real;
+        tape_reset(tape);
+    }
+    batch_free(&batch);
+    tape_delete(tape);
+    return sum / (double)real_tokens;
+}
+
+/* ---- a number that is not finite ---- */
+
+static bool finite(const Tensor *t) {
+    if (!t || !t->data || t->type == TYPE_I32) return true;
+    for (int64_t i = 0; i < tensor_count(t); i++)
+        if (!isfinite(t->type == TYPE_F64 ? ((double *)t->data)[i] : (double)((float *)t->data)[i])) return false;
+    return true;
+}
+
+static void look(void *context, const Node *n, TapePhase phase) {
+    static const char *const phases[] = {"forward", "backward towards the input", "backward towards the weights"};
+    char **found = context;
+    bool fine = phase == TAPE_FORWARD ? finite(n->out) : true;
+    for (int i = 0; i < NODE_INPUTS && phase == TAPE_BACKWARD_INPUT; i++) fine &= !n->in[i] || finite(n->in[i]->grad);
+    for (int i = 0; i < NODE_PARAMS && phase == TAPE_BACKWARD_PARAM; i++)
+        fine &= !n->param[i] || finite(&n->param[i]->grad[n->use[i]]);
+    if (*found || fine) return;
+    const char *name = n->param[0] ? n->param[0]->name : n->out->name;
+    *found = xprintf("%s of %s '%s'", phases[phase], n->op->name, name);
+}
+
+char *first_not_finite(Model *model, Batch *part, const Pass *pass, const Tensor *seed) {
+    char *found = NULL;
+    Tape *tape = tape_new(model->device, true);
+    tape->observer = (TapeObserver){look, &found};
+    model->recompute = false; /* every op in sight */
+    params_begin_microbatch(&model->params, 0, 1);
+    Tensor *x = model_embed(model, tape, &part->ids, pass);
+    x = model_blocks(model, tape, x, 0, model->config.L, pass);
+    tape_backward(tape, model_loss(model, tape, x, &part->targets), seed);
+    tape_delete(tape);
+    return found ? found : xstrdup("nothing when it is run again: the sum over micro-batches");
+}

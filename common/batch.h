@@ -1,0 +1,27 @@
+/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number is not finite. */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "common/data.h"
+#include "common/model.h"
+
+typedef struct {
+    Tensor ids, targets; /* (rows,T) int32 */
+    int64_t real;        /* targets that count: not masked */
+} Batch;
+
+Batch batch_new(Device *device, int64_t rows, int64_t T);
+void batch_free(Batch *batch);
+/* Rows first_window .. of the split. */
+void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_window);
+/* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
+Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
+
+/* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */
+double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows);
+
+/* Runs the micro-batch again and names the first step in which a number that is not finite appears: "forward of linear
+ * 'blocks.0.qkv.weight'". The caller frees it. */
+char *first_not_finite(Model *model, Batch *microbatch, const Pass *pass, const Tensor *seed);
+
+#endif
