@@ -18,7 +18,8 @@ void batch_load(Batch *b, const Dataset *data, Split split, int64_t first_window
     int64_t rows = tensor_rows(&b->ids), T = tensor_columns(&b->ids);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t r = 0; r < rows; r++)
-        data->window(data, split, first_window + r, T, tensor_ints(&b->ids) + r * T, tensor_ints(&b->targets) + r * T);
+        data->window(data, split, first_window + r, T, tensor_ints(&b->ids) + r * T,
+                     tensor_ints(&b->targets) + r * T);
     b->real = 0;
     for (int64_t i = 0; i < rows * T; i++) b->real += tensor_ints(&b->targets)[i] >= 0;
 }
@@ -42,7 +43,8 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
     int64_t real_tokens = 0;
     for (int64_t first = 0; first < windows; first += rows) {
         batch_load(&batch, data, SPLIT_VALIDATION, min64(first, windows - min64(rows, windows)));
-        int64_t again = first - min64(first, windows - min64(rows, windows)); /* rows seen before, at the end */
+        int64_t again =
+            first - min64(first, windows - min64(rows, windows)); /* rows seen before, at the end */
         for (int64_t i = 0; i < again * T; i++) {
             batch.real -= tensor_ints(&batch.targets)[i] >= 0;
             tensor_ints(&batch.targets)[i] = TARGET_MASKED;
@@ -63,15 +65,18 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
 static bool finite(const Tensor *t) {
     if (!t || !t->data || t->type == TYPE_I32) return true;
     for (int64_t i = 0; i < tensor_count(t); i++)
-        if (!isfinite(t->type == TYPE_F64 ? ((double *)t->data)[i] : (double)((float *)t->data)[i])) return false;
+        if (!isfinite(t->type == TYPE_F64 ? ((double *)t->data)[i] : (double)((float *)t->data)[i]))
+            return false;
     return true;
 }
 
 static void look(void *context, const Node *n, TapePhase phase) {
-    static const char *const phases[] = {"forward", "backward towards the input", "backward towards the weights"};
+    static const char *const phases[] = {"forward", "backward towards the input",
+                                         "backward towards the weights"};
     char **found = context;
     bool fine = phase == TAPE_FORWARD ? finite(n->out) : true;
-    for (int i = 0; i < NODE_INPUTS && phase == TAPE_BACKWARD_INPUT; i++) fine &= !n->in[i] || finite(n->in[i]->grad);
+    for (int i = 0; i < NODE_INPUTS && phase == TAPE_BACKWARD_INPUT; i++)
+        fine &= !n->in[i] || finite(n->in[i]->grad);
     for (int i = 0; i < NODE_PARAMS && phase == TAPE_BACKWARD_PARAM; i++)
         fine &= !n->param[i] || finite(&n->param[i]->grad[n->use[i]]);
     if (*found || fine) return;

@@ -1,4 +1,5 @@
-/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number is not finite. */
+/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number is not finite.
+ */
 #ifndef BATCH_H
 #define BATCH_H
 
@@ -20,8 +21,8 @@ Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows);
 
-/* Runs the micro-batch again and names the first step in which a number that is not finite appears: "forward of linear
- * 'blocks.0.qkv.weight'". The caller frees it. */
+/* Runs the micro-batch again and names the first step in which a number that is not finite appears: "forward
+ * of linear 'blocks.0.qkv.weight'". The caller frees it. */
 char *first_not_finite(Model *model, Batch *microbatch, const Pass *pass, const Tensor *seed);
 
 #endif

@@ -27,7 +27,8 @@ int32_t sample_token(real *logits, int64_t count, const Sampling *s, double rand
 
     Candidate *candidates = xmalloc((size_t)count * sizeof *candidates);
     for (int64_t i = 0; i < count; i++)
-        candidates[i] = (Candidate){exp(((double)logits[i] - (double)logits[best]) / s->temperature), (int32_t)i};
+        candidates[i] =
+            (Candidate){exp(((double)logits[i] - (double)logits[best]) / s->temperature), (int32_t)i};
     qsort(candidates, (size_t)count, sizeof *candidates, more_likely);
 
     int64_t kept = s->top_k > 0 ? min64(s->top_k, count) : count;
@@ -66,8 +67,8 @@ static void caches_delete(Model *m, KeyValueCache *caches) {
 }
 
 /* Runs `count` new tokens at positions first .. and copies the logits of the last one. */
-static void run(Model *m, Tape *tape, KeyValueCache *caches, const int32_t *tokens, int64_t first, int64_t count,
-                real *logits) {
+static void run(Model *m, Tape *tape, KeyValueCache *caches, const int32_t *tokens, int64_t first,
+                int64_t count, real *logits) {
     Tensor *ids = tape_tensor(tape, "ids", TYPE_I32, SHAPE(1, count), NULL);
     memcpy(ids->data, tokens, (size_t)count * sizeof *tokens);
     for (int64_t l = 0; l < m->config.L; l++) caches[l].count = first;
@@ -85,7 +86,8 @@ static void run(Model *m, Tape *tape, KeyValueCache *caches, const int32_t *toke
 
 Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, const Sampling *s, Str *text) {
     Generated result = {0};
-    int64_t T = m->config.T, V = min64(m->config.V, tokenizer_vocab_size(tokenizer)), window = max64(T / 2, 1);
+    int64_t T = m->config.T, V = min64(m->config.V, tokenizer_vocab_size(tokenizer)),
+            window = max64(T / 2, 1);
     int32_t end = tokenizer_end_of_text(tokenizer);
     Tokens tokens = {0}; /* the document so far; its first token is the end of the one before */
     tokenizer_encode(tokenizer, END_OF_TEXT, strlen(END_OF_TEXT), &tokens);
@@ -97,7 +99,7 @@ Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, con
     real *logits = xmalloc((size_t)m->config.V * sizeof *logits);
     Rng rng = {s->seed, rng_stream("sample"), s->draw << 32};
     int64_t start = tokens.count > T ? tokens.count - window : 0; /* of the window in the document */
-    int64_t done = start;                                        /* tokens that are in the cache */
+    int64_t done = start;                                         /* tokens that are in the cache */
     tokens.data = xrealloc(tokens.data, (size_t)(tokens.count + s->max_new_tokens) * sizeof *tokens.data);
     while (result.new_tokens < s->max_new_tokens) {
         if (tokens.count - start > T) {

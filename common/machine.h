@@ -4,8 +4,8 @@
 
 #include "common/device.h"
 
-/* GFLOP/s of one large matrix product (2048 x 2048 x 2048, best of 5) with the library's own threads: the peak that an
- * MFU is held against. About half a second. */
+/* GFLOP/s of one large matrix product (2048 x 2048 x 2048, best of 5) with the library's own threads: the
+ * peak that an MFU is held against. About half a second. */
 double machine_peak_gflops(const Device *device);
 /* The matrix kernels that OpenBLAS picked for this CPU: "SkylakeX". */
 const char *machine_blas_kernels(void);

@@ -113,6 +113,20 @@ void report_set_integer(json_t *report, const char *key, int64_t value) {
     report_set(report, key, json_integer(value));
 }
 
+json_t *report_memory(const MemoryUse *devices, int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        json_t *device = json_object();
+        for (int c = 0; c < MEMORY_CLASSES; c++)
+            json_object_set_new(device, memory_class_names[c],
+                                json_pack("{s:I, s:I}", "now", (json_int_t)devices[i].now[c], "peak",
+                                          (json_int_t)devices[i].peak[c]));
+        json_object_set_new(device, "joint_peak", json_integer(devices[i].joint_peak));
+        json_array_append_new(list, device);
+    }
+    return list;
+}
+
 void report_write(const json_t *report, const char *output_dir) {
     char *text = json_dumps(report, JSON_INDENT(2)), *path = xprintf("%s/report.json", output_dir);
     ASSERT(text);

@@ -3,7 +3,7 @@
 #ifndef REPORT_H
 #define REPORT_H
 
-#include "common/base.h"
+#include "common/device.h"
 
 #include <jansson.h>
 
@@ -14,6 +14,8 @@ void report_set(json_t *report, const char *key, json_t *value);
 /* A number; null where it is not finite. */
 void report_set_real(json_t *report, const char *key, double value);
 void report_set_integer(json_t *report, const char *key, int64_t value);
+/* The `memory` key: for each device, each class {now, peak}, and joint_peak, in bytes. A new reference. */
+json_t *report_memory(const MemoryUse *devices, int count);
 /* <output-dir>/report.json, in one step. */
 void report_write(const json_t *report, const char *output_dir);
 

@@ -43,9 +43,12 @@ static void free_arrays(Arrays arrays) {
 
 /* ---- save and load ---- */
 
-static char *hash_text(const Tokenizer *tokenizer) { return xprintf("%016" PRIx64, tokenizer_hash(tokenizer)); }
+static char *hash_text(const Tokenizer *tokenizer) {
+    return xprintf("%016" PRIx64, tokenizer_hash(tokenizer));
+}
 
-void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer, const Tokenizer *tokenizer) {
+void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
+                   const Tokenizer *tokenizer) {
     CheckpointWriter *writer = checkpoint_begin(config->output_dir, optimizer->step);
     Arrays w = weights(model), m = moments(optimizer);
     checkpoint_put_arrays(writer, "model.safetensors", w.items, w.count);
@@ -53,8 +56,8 @@ void snapshot_save(const Config *config, const Model *model, const Optimizer *op
     tokenizer_save(tokenizer, checkpoint_put_file(writer, "tokenizer.json"));
     char *hash = hash_text(tokenizer);
     json_t *state = json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)optimizer->step, "next_window",
-                              (json_int_t)(optimizer->step * config->global_batch), "tokenizer_hash", hash, "config",
-                              config_to_json(config));
+                              (json_int_t)(optimizer->step * config->global_batch), "tokenizer_hash", hash,
+                              "config", config_to_json(config));
     checkpoint_put_json(writer, "state.json", state);
     checkpoint_commit(writer);
     json_decref(state);
@@ -72,12 +75,14 @@ ModelConfig snapshot_model_config(const Checkpoint *checkpoint) {
     return config;
 }
 
-void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer) {
+void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer,
+                   const Tokenizer *tokenizer) {
     json_t *state = checkpoint_read_json(checkpoint, "state.json");
     const char *saved = json_string_value(json_object_get(state, "tokenizer_hash"));
     char *hash = hash_text(tokenizer);
     CHECK(saved && !strcmp(saved, hash), "use the data that the checkpoint was trained on",
-          "'%s' was trained with another tokenizer (%s, not %s)", checkpoint->folder, saved ? saved : "none", hash);
+          "'%s' was trained with another tokenizer (%s, not %s)", checkpoint->folder, saved ? saved : "none",
+          hash);
     Arrays w = weights(model);
     checkpoint_read_arrays(checkpoint, "model.safetensors", w.items, w.count);
     free_arrays(w);

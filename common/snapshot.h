@@ -10,10 +10,12 @@
 #include "common/optim.h"
 #include "common/tokenizer.h"
 
-void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer, const Tokenizer *tokenizer);
+void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
+                   const Tokenizer *tokenizer);
 /* The configuration of a checkpoint's model. */
 ModelConfig snapshot_model_config(const Checkpoint *checkpoint);
 /* Fills the weights and, unless NULL, the optimizer. A tokenizer other than the one saved is refused. */
-void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer);
+void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer,
+                   const Tokenizer *tokenizer);
 
 #endif

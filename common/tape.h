@@ -34,8 +34,8 @@ struct Node {
     void *args;                /* the op's own struct, or NULL */
 };
 
-/* Called after each node's forward (its op, inputs and output are set then) and after each of its backward steps;
- * may be NULL. */
+/* Called after each node's forward (its op, inputs and output are set then) and after each of its backward
+ * steps; may be NULL. */
 typedef enum { TAPE_FORWARD, TAPE_BACKWARD_INPUT, TAPE_BACKWARD_PARAM } TapePhase;
 typedef struct {
     void (*done)(void *context, const Node *node, TapePhase phase);

@@ -1,5 +1,5 @@
-/* Chapter 02: MiniGPT on one device. Trains a small GPT, watches its loss come down towards the entropy of its data,
- * lets it write on the way, keeps checkpoints, and draws the curve.
+/* Chapter 02: MiniGPT on one device. Trains a small GPT, watches its loss come down towards the entropy of
+ * its data, lets it write on the way, keeps checkpoints, and draws the curve.
  *
  *   make ch02                                                   the default: a minute on two cores
  *   build/02_minigpt --max-steps 1600                           ten minutes, better stories
@@ -7,7 +7,8 @@
  *   build/02_minigpt --prompt "Once upon a time"                lets the trained model write
  *   build/02_minigpt --preset minigpt --print-model             seed 003's model, 27 million parameters
  *
- * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update. */
+ * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update.
+ */
 #include "common/args.h"
 #include "common/batch.h"
 #include "common/config_json.h"
@@ -47,14 +48,16 @@ static void print_banner(const Run *run) {
     const ModelConfig *m = &c->model;
     int64_t count = params_count(&run->model->params);
     printf("%s\n", base_program());
-    printf("  device   %d CPU thread%s, OpenBLAS %s kernels, %.0f GFLOP/s measured\n", run->device->queue.threads,
-           run->device->queue.threads > 1 ? "s" : "", machine_blas_kernels(), run->peak_gflops);
-    printf("  model    %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, vocabulary %" PRId64 ", window %" PRId64
-           "; %" PRId64 " parameters (%.1f MB)\n",
+    printf("  device   %d CPU thread%s, OpenBLAS %s kernels, %.0f GFLOP/s measured\n",
+           run->device->queue.threads, run->device->queue.threads > 1 ? "s" : "", machine_blas_kernels(),
+           run->peak_gflops);
+    printf("  model    %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, vocabulary %" PRId64
+           ", window %" PRId64 "; %" PRId64 " parameters (%.1f MB)\n",
            c->preset, m->L, m->C, m->H, m->V, m->T, count, (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
     printf("  data     %s, %" PRId64 " tokens in the vocabulary", run->data->name, run->data->vocab_size);
     if (isfinite(run->data->trigram_loss)) printf("; trigram model %.3f", run->data->trigram_loss);
-    if (isfinite(run->data->entropy_floor)) printf(", entropy floor %.3f nats per token", run->data->entropy_floor);
+    if (isfinite(run->data->entropy_floor))
+        printf(", entropy floor %.3f nats per token", run->data->entropy_floor);
     printf("\n  training %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batches of %" PRId64
            "), %" PRId64 " tokens a step\n",
            c->max_steps, c->global_batch, c->num_microbatches, c->micro_batch, c->global_batch * m->T);
@@ -63,7 +66,8 @@ static void print_banner(const Run *run) {
 /* Text by the model as it is now; the draw moves with the step, so each sample is another story. */
 static void show_sample(Run *run, int64_t step) {
     const Config *c = &run->config;
-    Sampling sampling = {c->temperature, c->top_k, c->top_p, min64(c->max_new_tokens, c->model.T), c->seed, (uint64_t)step};
+    Sampling sampling = {c->temperature, c->top_k,      c->top_p, min64(c->max_new_tokens, c->model.T),
+                         c->seed,        (uint64_t)step};
     Str text = {0};
     Generated g = generate(run->model, run->data->tokenizer, "", &sampling, &text);
     char *title = xprintf("a sample at step %" PRId64 "%s", step, g.ended ? "" : " (cut)");
@@ -81,7 +85,8 @@ static void draw_loss(const Run *run, bool behind) {
     free(path);
 }
 
-/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm of the row. */
+/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm of the
+ * row. */
 static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t step, MetricsRow *row) {
     const Config *c = &run->config;
     Model *model = run->model;
@@ -103,20 +108,22 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
         row->loss += sum / (double)batch->real;
         if (!isfinite(sum)) {
             char *where = first_not_finite(model, &part, &pass, seed);
-            fail(1, "try a smaller --learning-rate, or --grad-clip 1", "step %" PRId64 ": the loss is %g, first in the %s",
-                 step + 1, sum, where);
+            fail(1, "try a smaller --learning-rate, or --grad-clip 1",
+                 "step %" PRId64 ": the loss is %g, first in the %s", step + 1, sum, where);
         }
     }
     row->grad_norm = optimizer_grad_norm(run->optimizer);
     CHECK(isfinite(row->grad_norm), "try a smaller --learning-rate, or --grad-clip 1",
-          "step %" PRId64 ": the loss is %g, but the norm of its gradient is %g", step + 1, row->loss, row->grad_norm);
+          "step %" PRId64 ": the loss is %g, but the norm of its gradient is %g", step + 1, row->loss,
+          row->grad_norm);
     row->lr = schedule_lr(c, step);
     optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
 }
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
 
-/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
+/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained
+ * model. */
 static MetricsRow train(Run *run) {
     const Config *c = &run->config;
     int64_t first = run->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
@@ -124,7 +131,13 @@ static MetricsRow train(Run *run) {
     Tape *tape = tape_new(run->device, true);
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
     Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
-    MetricsRow row = {.step = first, .loss = NAN, .val_loss = NAN, .lr = NAN, .grad_norm = NAN, .step_ms = NAN, .tokens_per_s = NAN};
+    MetricsRow row = {.step = first,
+                      .loss = NAN,
+                      .val_loss = NAN,
+                      .lr = NAN,
+                      .grad_norm = NAN,
+                      .step_ms = NAN,
+                      .tokens_per_s = NAN};
     if (first == 0) {
         row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
         metrics_write(metrics, &row);
@@ -151,7 +164,6 @@ static MetricsRow train(Run *run) {
         if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
         if (done) break;
     }
-    progress_end(run->progress);
     tensor_free(&seed);
     batch_free(&batch);
     tape_delete(tape);
@@ -159,7 +171,8 @@ static MetricsRow train(Run *run) {
     return row;
 }
 
-static void write_report(const Run *run, int argc, char **argv, const MetricsRow *row, double seconds, int64_t steps) {
+static void write_report(const Run *run, int argc, char **argv, const MetricsRow *row, double seconds,
+                         int64_t steps) {
     const Config *c = &run->config;
     json_t *report = report_new("02_minigpt", argc, argv);
     double tokens = (double)(steps * c->global_batch * c->model.T), flops = model_flops_per_token(run->model);
@@ -188,7 +201,8 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
 /* --prompt: the newest checkpoint writes on. */
 static void continue_prompt(const Config *c) {
     Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-    CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'", c->output_dir);
+    CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'",
+          c->output_dir);
     char *path = checkpoint_path(checkpoint, "tokenizer.json");
     Tokenizer *tokenizer = tokenizer_load(path);
     ModelConfig config = snapshot_model_config(checkpoint);
@@ -205,7 +219,8 @@ static void continue_prompt(const Config *c) {
     printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g.new_tokens, seconds,
            (double)g.new_tokens / seconds, g.ended ? ", ended by the model" : "");
     if (g.slides || g.prompt_tokens >= config.T)
-        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64 " of them\n",
+        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64
+               " of them\n",
                config.T, config.T / 2);
     str_free(&text);
     model_delete(model);
@@ -231,7 +246,8 @@ int main(int argc, char **argv) {
     file_make_folder(c->output_dir);
     if (c->resume) {
         Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume", c->output_dir);
+        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
+              c->output_dir);
         ModelConfig saved = snapshot_model_config(checkpoint);
         config_check_same_model(&c->model, &saved, checkpoint->folder);
         snapshot_load(checkpoint, run.model, run.optimizer, run.data->tokenizer);
@@ -244,17 +260,21 @@ int main(int argc, char **argv) {
 
     interrupt_install();
     int64_t first = run.optimizer->step;
-    run.progress = progress_start(stdout, first, c->stop_at_step ? c->stop_at_step : c->max_steps, c->log_interval);
+    run.progress =
+        progress_start(stdout, first, c->stop_at_step ? c->stop_at_step : c->max_steps, c->log_interval);
     double began = now_seconds();
     MetricsRow row = train(&run);
     write_report(&run, argc, argv, &row, now_seconds() - began, row.step - first);
     show_sample(&run, row.step);
+    progress_end(run.progress);
     draw_loss(&run, false);
     printf("validation loss %.4f nats per token, %.3f bits per byte\n", row.val_loss,
            row.val_loss / log(2) / run.data->bytes_per_token);
     if (isfinite(run.data->entropy_floor))
-        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss, run.data->entropy_floor,
-               100 * (run.data->trigram_loss - row.val_loss) / (run.data->trigram_loss - run.data->entropy_floor));
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss,
+               run.data->entropy_floor,
+               100 * (run.data->trigram_loss - row.val_loss) /
+                   (run.data->trigram_loss - run.data->entropy_floor));
     printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
 
     optimizer_delete(run.optimizer);
