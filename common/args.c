@@ -90,13 +90,13 @@ _Noreturn static void fail_unknown(const Program *program, const char *word, con
 
 /* The flag that `word` names, without its =value. Never returns one that the program does not use. */
 static Found find_used(const Program *program, const char *word) {
-    CHECK_USAGE(strncmp(word, "--", 2) == 0 && word[2],
+    size_t dashes = strspn(word, "-");
+    CHECK_USAGE(dashes > 0 && word[dashes],
                 "flags start with --, and a value with spaces needs quotes; --help lists all flags",
                 "'%s' is not a flag", shown(word));
-    const char *equals = strchr(word, '=');
-    char *name = xprintf("%.*s", equals ? (int)(equals - word - 2) : (int)strlen(word + 2), word + 2);
+    char *name = xprintf("%.*s", (int)strcspn(word + dashes, "="), word + dashes);
     Found found = find(program, name);
-    if (!found.flag) fail_unknown(program, word, name);
+    if (!found.flag || dashes != 2) fail_unknown(program, word, name);
     CHECK_USAGE(found.own || found.flag->group & program->groups, "--help lists the flags that it uses",
                 "%s is a flag of other programs, %s does not use it", shown(word), base_program());
     free(name);

@@ -1,23 +1,41 @@
 /* config_check: what follows from the flags, and what cannot work, found before anything is allocated. A
  * refusal names the nearest values that work. */
-#include "common/config.h"
+#include "common/flags.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-/* Adds "--flag LOW or HIGH" to a hint; a value of 0 stands for none. */
-static void offer(Str *hint, const char *flag, int64_t low, int64_t high) {
-    if (!low && !high) return;
-    str_printf(hint, "%s%s %lld", hint->count ? ", or " : "use ", flag, (long long)(low ? low : high));
-    if (low && high) str_printf(hint, " or %lld", (long long)high);
+static bool in_range(const char *flag, int64_t value) {
+    for (int i = 0; i < config_flag_count; i++)
+        if (strcmp(config_flags[i].name, flag) == 0) return flag_in_range(&config_flags[i], (double)value);
+    ASSERT(false);
+    return false;
 }
 
-/* Offers the divisors of `whole` next to `wanted`, of those that leave a multiple of `quotient_step`. */
-static void offer_divisors(Str *hint, const char *flag, int64_t whole, int64_t wanted,
-                           int64_t quotient_step) {
-    int64_t low = min64(wanted - 1, whole), high = wanted + 1;
-    while (low > 0 && (whole % low || whole / low % quotient_step)) low--;
-    while (high <= whole && (whole % high || whole / high % quotient_step)) high++;
-    offer(hint, flag, low, high <= whole ? high : 0);
+/* Adds "--flag LOW or HIGH" to a hint, leaving out values that the flag does not take. */
+static void offer(Str *hint, const char *flag, int64_t low, int64_t high) {
+    bool has_low = low > 0 && in_range(flag, low), has_high = high > 0 && in_range(flag, high);
+    if (!has_low && !has_high) return;
+    str_printf(hint, "%s--%s %lld", hint->count ? ", or " : "use ", flag, (long long)(has_low ? low : high));
+    if (has_low && has_high) str_printf(hint, " or %lld", (long long)high);
+}
+
+/* Offers the divisors of `whole` next to `wanted`, among those that are multiples of `unit` and leave a
+ * multiple of `quotient_unit`. */
+static void offer_divisors(Str *hint, const char *flag, int64_t whole, int64_t wanted, int64_t unit,
+                           int64_t quotient_unit) {
+    int64_t near[2] = {0, 0};
+    for (int64_t d = 1; d <= whole / d; d++) {
+        if (whole % d) continue;
+        int64_t pair[2] = {d, whole / d};
+        for (int i = 0; i < 2; i++) {
+            int64_t divisor = pair[i];
+            if (divisor % unit || whole / divisor % quotient_unit) continue;
+            if (divisor < wanted) near[0] = max64(near[0], divisor);
+            if (divisor > wanted) near[1] = near[1] ? min64(near[1], divisor) : divisor;
+        }
+    }
+    offer(hint, flag, near[0], near[1]);
 }
 
 /* Offers the multiples of `unit` next to `wanted`. */
@@ -27,6 +45,7 @@ static void offer_multiples(Str *hint, const char *flag, int64_t unit, int64_t w
 }
 
 char *config_model_problem(ModelConfig *m, char **hint) {
+    int64_t group_unit = m->K ? m->K : 1; /* a new number of heads must suit a K that is given */
     if (m->K == 0) m->K = m->H;
     Str help = {0}, problem = {0};
     int64_t head_step = m->positions == POSITIONS_ROPE ? 2 : 1; /* RoPE turns pairs */
@@ -39,51 +58,50 @@ char *config_model_problem(ModelConfig *m, char **hint) {
                        "--positions rope needs an even head size, and --hidden-size %lld / "
                        "--num-attention-heads %lld is %lld",
                        (long long)m->C, (long long)m->H, (long long)(m->C / m->H));
-        offer_divisors(&help, "--num-attention-heads", m->C, m->H, head_step);
-        offer_multiples(&help, "--hidden-size", m->H * head_step, m->C);
+        offer_divisors(&help, "num-attention-heads", m->C, m->H, group_unit, head_step);
+        if (m->H % m->K == 0) offer_multiples(&help, "hidden-size", m->H * head_step, m->C);
+        if (!help.count) str_printf(&help, "make --hidden-size a multiple of --num-attention-heads");
     } else if (m->H % m->K) {
         str_printf(&problem, "--num-key-value-heads %lld does not divide --num-attention-heads %lld",
                    (long long)m->K, (long long)m->H);
-        offer_divisors(&help, "--num-key-value-heads", m->H, m->K, 1);
+        offer_divisors(&help, "num-key-value-heads", m->H, m->K, 1, 1);
     }
     *hint = help.data;
     return problem.data;
 }
 
-/* The batch: global = micro-batches x micro-batch. One that is 0 is derived from the other two. */
+/* global_batch / by, which must leave nothing over. */
+static int64_t split_batch(int64_t global_batch, const char *flag, int64_t by) {
+    if (global_batch % by) {
+        Str hint = {0};
+        offer_divisors(&hint, flag, global_batch, by, 1, 1);
+        offer_multiples(&hint, "global-batch-size", by, global_batch);
+        fail(2, hint.data, "--global-batch-size %lld is not a multiple of --%s %lld", (long long)global_batch,
+             flag, (long long)by);
+    }
+    return global_batch / by;
+}
+
+/* global_batch = num_microbatches x micro_batch; one that is 0 is derived from the other two. */
 static void check_batch(Config *c) {
-    Str hint = {0};
-    if (!c->num_microbatches) {
-        if (c->global_batch % c->micro_batch) {
-            offer_divisors(&hint, "--micro-batch-size", c->global_batch, c->micro_batch, 1);
-            offer_multiples(&hint, "--global-batch-size", c->micro_batch, c->global_batch);
-            fail(2, hint.data, "--global-batch-size %lld is not a multiple of --micro-batch-size %lld",
-                 (long long)c->global_batch, (long long)c->micro_batch);
-        }
-        c->num_microbatches = c->global_batch / c->micro_batch;
-    }
-    if (!c->micro_batch) {
-        if (c->global_batch % c->num_microbatches) {
-            offer_divisors(&hint, "--num-microbatches", c->global_batch, c->num_microbatches, 1);
-            offer_multiples(&hint, "--global-batch-size", c->num_microbatches, c->global_batch);
-            fail(2, hint.data, "--global-batch-size %lld is not a multiple of --num-microbatches %lld",
-                 (long long)c->global_batch, (long long)c->num_microbatches);
-        }
-        c->micro_batch = c->global_batch / c->num_microbatches;
-    }
+    if (!c->num_microbatches)
+        c->num_microbatches = split_batch(c->global_batch, "micro-batch-size", c->micro_batch);
+    if (!c->micro_batch)
+        c->micro_batch = split_batch(c->global_batch, "num-microbatches", c->num_microbatches);
     int64_t product = c->num_microbatches * c->micro_batch;
     if (!c->global_batch) c->global_batch = product;
-    if (c->global_batch != product) {
-        offer(&hint, "--global-batch-size", product, 0);
-        if (c->global_batch % c->micro_batch == 0)
-            offer(&hint, "--num-microbatches", c->global_batch / c->micro_batch, 0);
-        if (c->global_batch % c->num_microbatches == 0)
-            offer(&hint, "--micro-batch-size", c->global_batch / c->num_microbatches, 0);
-        fail(2, hint.data,
-             "--global-batch-size %lld is not --num-microbatches %lld x --micro-batch-size %lld = %lld",
-             (long long)c->global_batch, (long long)c->num_microbatches, (long long)c->micro_batch,
-             (long long)product);
-    }
+    if (c->global_batch == product) return;
+    Str hint = {0};
+    offer(&hint, "global-batch-size", product, 0);
+    if (c->global_batch % c->micro_batch == 0)
+        offer(&hint, "num-microbatches", c->global_batch / c->micro_batch, 0);
+    if (c->global_batch % c->num_microbatches == 0)
+        offer(&hint, "micro-batch-size", c->global_batch / c->num_microbatches, 0);
+    str_printf(&hint, "%sleave one of the three out", hint.count ? ", or " : "");
+    fail(2, hint.data,
+         "--global-batch-size %lld is not --num-microbatches %lld x --micro-batch-size %lld = %lld",
+         (long long)c->global_batch, (long long)c->num_microbatches, (long long)c->micro_batch,
+         (long long)product);
 }
 
 /* BLAS counts rows in 32 bits; tokens are counted in 63 over a whole run. */

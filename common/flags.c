@@ -191,9 +191,8 @@ static char *range_problem(const Flag *flag) {
 static char *set_int(const Flag *flag, void *base, const char *text) {
     static const char units[] = "KMGT";
     char *end;
-    errno = 0;
-    int64_t value = strtoll(text, &end, 10);
-    bool overflow = errno == ERANGE;
+    int64_t value = strtoll(text, &end, 10); /* at most INT64_MAX, which no flag takes */
+    bool overflow = false;
     if (flag->kind == FLAG_BYTES && *end && strchr(units, *end)) {
         for (const char *unit = units; unit <= strchr(units, *end); unit++)
             overflow |= __builtin_mul_overflow(value, 1024, &value);
