@@ -129,12 +129,15 @@ static void print_number(const Flag *flag, double value, Str *out) {
         str_printf(out, "%.0f", value);
 }
 
-void flag_print_range(const Flag *flag, Str *out) {
+/* "must be from 1 to 9", or its like for other ranges. */
+static char *range_problem(const Flag *flag) {
+    Str s = {0};
     bool plain = flag->ends == ENDS_INCLUDED;
-    str_printf(out, "must be %s ", plain ? "from" : flag->ends == LOW_EXCLUDED ? "above" : "at least");
-    print_number(flag, flag->low, out);
-    str_printf(out, " %s ", plain ? "to" : flag->ends == HIGH_EXCLUDED ? "and below" : "and at most");
-    print_number(flag, flag->high, out);
+    str_printf(&s, "must be %s ", plain ? "from" : flag->ends == LOW_EXCLUDED ? "above" : "at least");
+    print_number(flag, flag->low, &s);
+    str_printf(&s, " %s ", plain ? "to" : flag->ends == HIGH_EXCLUDED ? "and below" : "and at most");
+    print_number(flag, flag->high, &s);
+    return s.data;
 }
 
 /* ---- enums ---- */
@@ -146,7 +149,8 @@ static const char *split_name(const char *names, size_t *count, const char **res
     return names;
 }
 
-int flag_enum_index(const Flag *flag, const char *name) {
+/* The number of a name among the enum's values; -1: not there. */
+static int enum_index(const Flag *flag, const char *name) {
     size_t count;
     int index = 0;
     for (const char *at, *rest = flag->values; rest; index++) {
@@ -182,12 +186,6 @@ void flag_print(const Flag *flag, const void *base, Str *out) {
     }
 }
 
-static char *range_problem(const Flag *flag) {
-    Str s = {0};
-    flag_print_range(flag, &s);
-    return s.data;
-}
-
 static char *set_int(const Flag *flag, void *base, const char *text) {
     static const char units[] = "KMGT";
     char *end;
@@ -219,7 +217,7 @@ static char *set_real(const Flag *flag, void *base, const char *text) {
 }
 
 static char *set_enum(const Flag *flag, void *base, const char *text) {
-    int index = flag_enum_index(flag, text);
+    int index = enum_index(flag, text);
     if (index < 0) return xprintf("not one of %s", flag->values);
     VALUE(unsigned, flag, base) = (unsigned)index;
     return NULL;

@@ -74,11 +74,6 @@ char *flag_set(const Flag *flag, void *base, const char *text);
 void flag_print(const Flag *flag, const void *base, Str *out);
 
 bool flag_in_range(const Flag *flag, double value);
-/* Adds "must be from 1 to 9", or its like for other ranges. */
-void flag_print_range(const Flag *flag, Str *out);
-
-/* The number of a name among the enum's values; -1: not there. */
-int flag_enum_index(const Flag *flag, const char *name);
 
 /* "--name N: help", for hints; the caller frees it. */
 char *flag_usage(const Flag *flag);
