@@ -1,0 +1,250 @@
+/* bpe_encode: text to tokens. Added tokens are found first, the text between them is cut into pieces, and
+ * each piece is merged: the earliest merge in the list that applies, at its leftmost place, until none
+ * applies. */
+#include "common/tokenizer_internal.h"
+
+#include "common/merge_queue.h"
+#include "common/pretokenize.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+/* Words come again and again: the cache holds the tokens of a piece, one cache line an entry, and a new piece
+ * takes the place of the old one, so that no text makes it grow. */
+#define CACHE_BITS   15
+#define CACHE_BYTES  22
+#define CACHE_TOKENS 10
+typedef struct {
+    uint8_t bytes, tokens; /* 0 bytes: empty */
+    char piece[CACHE_BYTES];
+    int32_t token[CACHE_TOKENS];
+} CacheEntry;
+
+/* Up to here the next merge is found by looking at all pairs, beyond by a heap. */
+#define SHORT_PIECE 64
+/* What a piece longer than this needed is given back at once. */
+#define KEPT_PIECE (1 << 20)
+
+typedef struct Encoder Encoder;
+struct Encoder {
+    Splitter *splitter;
+    CacheEntry *cache;
+
+    /* of long pieces */
+    Row row;
+    uint32_t *rank; /* of the merge of a position and the next one, or NO_MERGE */
+    size_t capacity;
+    PlacePool pool;
+    Places *places; /* per rank; all empty between pieces */
+    Heap ranks;     /* those with places */
+
+    Encoder *next; /* idle */
+};
+
+/* ---- encoders go from call to call ---- */
+
+struct EncoderPool {
+    pthread_mutex_t lock;
+    Encoder *idle;
+};
+
+EncoderPool *encoder_pool_new(void) {
+    EncoderPool *pool = xcalloc(1, sizeof *pool);
+    pthread_mutex_init(&pool->lock, NULL);
+    return pool;
+}
+
+static void release_long(Encoder *e) {
+    row_free(&e->row);
+    free(e->rank);
+    free(e->pool.nodes);
+    free(e->ranks.keys);
+    e->rank = NULL;
+    e->capacity = 0;
+    e->pool = EMPTY_POOL;
+    e->ranks = (Heap){0};
+}
+
+void encoder_pool_free(EncoderPool *pool) {
+    for (Encoder *e = pool->idle, *next; e; e = next) {
+        next = e->next;
+        splitter_free(e->splitter);
+        free(e->cache);
+        free(e->places);
+        release_long(e);
+        free(e);
+    }
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static Encoder *encoder_take(EncoderPool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    Encoder *e = pool->idle;
+    if (e) pool->idle = e->next;
+    pthread_mutex_unlock(&pool->lock);
+    if (e) return e;
+    e = xcalloc(1, sizeof *e);
+    e->splitter = splitter_new();
+    e->cache = xcalloc((size_t)1 << CACHE_BITS, sizeof *e->cache);
+    e->pool = EMPTY_POOL;
+    return e;
+}
+
+static void encoder_return(EncoderPool *pool, Encoder *e) {
+    pthread_mutex_lock(&pool->lock);
+    e->next = pool->idle;
+    pool->idle = e;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- merging one piece; both ways do the same merges in the same order ---- */
+
+static int32_t *merge_short(const Tokenizer *t, const char *piece, size_t bytes, int32_t *out) {
+    int32_t symbol[SHORT_PIECE];
+    uint32_t rank[SHORT_PIECE]; /* of the merge of a symbol and the next */
+    size_t count = bytes;
+    for (size_t i = 0; i < count; i++) symbol[i] = t->byte_token[(unsigned char)piece[i]];
+    for (size_t i = 0; i + 1 < count; i++) rank[i] = merge_rank(t, symbol[i], symbol[i + 1]);
+    for (;;) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < count; i++)
+            if (rank[i] < rank[best]) best = i;
+        if (count < 2 || rank[best] == NO_MERGE) break;
+        symbol[best] = t->merges[rank[best]].result;
+        count--;
+        memmove(symbol + best + 1, symbol + best + 2, (count - best - 1) * sizeof *symbol);
+        memmove(rank + best, rank + best + 1, (count - best - 1) * sizeof *rank);
+        if (best + 1 < count) rank[best] = merge_rank(t, symbol[best], symbol[best + 1]);
+        if (best > 0) rank[best - 1] = merge_rank(t, symbol[best - 1], symbol[best]);
+    }
+    memcpy(out, symbol, count * sizeof *symbol);
+    return out + count;
+}
+
+/* Notes which merge, if any, applies at a position. */
+static void offer(const Tokenizer *t, Encoder *e, uint32_t position) {
+    uint32_t next = e->row.next[position];
+    uint32_t rank = next == NOWHERE ? NO_MERGE : merge_rank(t, e->row.symbol[position], e->row.symbol[next]);
+    e->rank[position] = rank;
+    if (rank == NO_MERGE) return;
+    if (e->places[rank].first == NOWHERE) heap_push(&e->ranks, (HeapKey){rank, 0});
+    places_add(&e->places[rank], &e->pool, position);
+}
+
+static int32_t *merge_long(const Tokenizer *t, Encoder *e, const char *piece, size_t bytes, int32_t *out) {
+    if (!e->places) {
+        e->places = xmalloc((size_t)t->merge_count * sizeof *e->places);
+        for (int32_t rank = 0; rank < t->merge_count; rank++) e->places[rank] = NO_PLACES;
+    }
+    if (bytes > e->capacity) {
+        release_long(e);
+        row_allocate(&e->row, bytes);
+        e->rank = xmalloc(bytes * sizeof *e->rank);
+        e->capacity = bytes;
+    }
+    Row *row = &e->row;
+    row_link(row, 0, (uint32_t)bytes);
+    for (size_t i = 0; i < bytes; i++) row->symbol[i] = t->byte_token[(unsigned char)piece[i]];
+    for (size_t i = 0; i < bytes; i++) offer(t, e, (uint32_t)i);
+    while (e->ranks.count) {
+        uint32_t rank = (uint32_t)e->ranks.keys[0].major;
+        uint32_t position = places_take(&e->places[rank], &e->pool);
+        if (position == NOWHERE) {
+            heap_pop(&e->ranks);
+            continue;
+        }
+        if (e->rank[position] != rank) continue; /* a neighbour was merged in the meantime */
+        e->rank[row->next[position]] = NO_MERGE;
+        row_merge(row, position, t->merges[rank].result);
+        offer(t, e, position);
+        if (row->prev[position] != NOWHERE) offer(t, e, row->prev[position]);
+    }
+    for (uint32_t i = 0; i != NOWHERE; i = row->next[i]) *out++ = row->symbol[i];
+    if (bytes > KEPT_PIECE) release_long(e);
+    return out;
+}
+
+/* `out` has room for `bytes` tokens; returns its new end. */
+static int32_t *encode_piece(const Tokenizer *t, Encoder *e, const char *piece, size_t bytes, int32_t *out) {
+    if (bytes == 1) {
+        *out = t->byte_token[(unsigned char)*piece];
+        return out + 1;
+    }
+    if (bytes > SHORT_PIECE) return merge_long(t, e, piece, bytes, out);
+    if (bytes > CACHE_BYTES) return merge_short(t, piece, bytes, out);
+    CacheEntry *entry = &e->cache[XXH3_64bits(piece, bytes) >> (64 - CACHE_BITS)];
+    if (entry->bytes == bytes && memcmp(entry->piece, piece, bytes) == 0) {
+        memcpy(out, entry->token, entry->tokens * sizeof *out);
+        return out + entry->tokens;
+    }
+    int32_t *end = merge_short(t, piece, bytes, out);
+    if (end - out <= CACHE_TOKENS) {
+        entry->bytes = (uint8_t)bytes;
+        entry->tokens = (uint8_t)(end - out);
+        memcpy(entry->piece, piece, bytes);
+        memcpy(entry->token, out, (size_t)(end - out) * sizeof *out);
+    }
+    return end;
+}
+
+/* ---- the text ---- */
+
+static void reserve(Tokens *out, size_t more) {
+    if (out->capacity - out->count >= (int64_t)more) return;
+    out->capacity = 2 * out->capacity + (int64_t)more + 64;
+    out->data = xrealloc(out->data, (size_t)out->capacity * sizeof *out->data);
+}
+
+static void encode_plain(const Tokenizer *t, Encoder *e, const char *text, size_t bytes, Tokens *out) {
+    const char *piece;
+    size_t length;
+    splitter_start(e->splitter, text, bytes);
+    while (splitter_next(e->splitter, &piece, &length)) {
+        reserve(out, length);
+        out->count = encode_piece(t, e, piece, length, out->data + out->count) - out->data;
+    }
+}
+
+/* The added token that begins at `text`, the longest if several do; NULL: none. */
+static const AddedToken *added_at(const Tokenizer *t, bool normalized, const char *text, size_t bytes) {
+    for (const AddedToken *a = t->added; a < t->added + t->added_count; a++)
+        if (a->normalized == normalized && a->length <= bytes &&
+            memcmp(text, token_bytes(&t->vocabulary, a->id), a->length) == 0)
+            return a;
+    return NULL;
+}
+
+/* Added tokens that are not normalized come first, the others are found in the text between them. */
+static void encode_text(const Tokenizer *t, Encoder *e, bool normalized, const char *text, size_t bytes,
+                        Tokens *out) {
+    bool begins[256] = {false}; /* an added token begins with this byte */
+    for (int32_t i = 0; i < t->added_count; i++)
+        if (t->added[i].normalized == normalized)
+            begins[(unsigned char)*token_bytes(&t->vocabulary, t->added[i].id)] = true;
+    size_t done = 0;
+    for (size_t i = 0; i <= bytes;) {
+        const AddedToken *added = NULL;
+        if (i < bytes && begins[(unsigned char)text[i]]) added = added_at(t, normalized, text + i, bytes - i);
+        if (i < bytes && !added) {
+            i++;
+            continue;
+        }
+        if (i > done && normalized) encode_plain(t, e, text + done, i - done, out);
+        if (i > done && !normalized) encode_text(t, e, true, text + done, i - done, out);
+        if (!added) break;
+        reserve(out, 1);
+        out->data[out->count++] = added->id;
+        done = i += added->length;
+    }
+}
+
+void tokenizer_encode(const Tokenizer *t, const char *text, size_t bytes, Tokens *out) {
+    Encoder *e = encoder_take(t->encoders);
+    encode_text(t, e, false, text, bytes, out);
+    encoder_return(t->encoders, e);
+}
