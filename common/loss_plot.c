@@ -46,13 +46,15 @@ bool plot_loss(const LossPlot *plot, const char *path) {
             Curve *curve = &curves[2 * r + v];
             *curve = take(&table, v);
             if (!curve->count) continue;
-            const char *label = n == 1 ? (v ? "validation" : "training") : v ? NULL : run->name;
-            series[series_count++] = (PlotSeries){.label = label,
+            series[series_count++] = (PlotSeries){.label = v ? "validation" : "training",
                                                   .x = curve->x,
                                                   .y = curve->y,
                                                   .count = curve->count,
                                                   .style = v ? PLOT_LINE_POINTS : PLOT_THIN_LINE,
                                                   .color = n == 1 ? 1 + v : 1 + r};
+            /* of several runs the key shows the names, each once */
+            if (n > 1) series[series_count - 1].label = run->name;
+            if (n > 1 && v && curves[2 * r].count) series[series_count - 2].label = NULL;
         }
         add_level(levels, &level_count, run->entropy_floor, "entropy floor");
         add_level(levels, &level_count, run->trigram_loss, "trigram model");

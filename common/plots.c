@@ -38,11 +38,11 @@ static void add_quoted(Str *script, const char *text) {
     str_add(script, "'", 1);
 }
 
-static void add_text(Str *script, const char *what, const char *text) {
+static void add_text(Str *script, const char *what, const char *text, const char *how) {
     if (!text) return;
     str_printf(script, "set %s ", what);
     add_quoted(script, text);
-    str_printf(script, " textcolor rgb '#333333'\n");
+    str_printf(script, " %s textcolor rgb '#333333'\n", how);
 }
 
 static double x_of(const PlotSeries *series, int64_t i) { return series->x ? series->x[i] : (double)i; }
@@ -87,13 +87,13 @@ static void find_ranges(const Plot *plot, Range *x, Range *y) {
 
 /* On a log scale gnuplot marks whole decades only, which a loss rarely spans. */
 static void add_log_tics(Str *script, Range y) {
-    static const double steps[][4] = {{1, 0}, {1, 3, 0}, {1, 2, 5, 0}};
+    static const double steps[][8] = {{1, 0}, {1, 3, 0}, {1, 2, 5, 0}, {1, 1.5, 2, 3, 4, 5, 7, 0}};
     double decades = log10(y.high / y.low);
-    const double *step = steps[decades > 5 ? 0 : decades > 2.5 ? 1 : 2];
+    const double *step = steps[decades > 5 ? 0 : decades > 2.5 ? 1 : decades > 1.2 ? 2 : 3];
     const char *separator = "";
     str_printf(script, "set logscale y\nset ytics (");
     for (int power = (int)floor(log10(y.low)); power <= log10(y.high); power++)
-        for (int i = 0; i < 4 && step[i] > 0; i++) {
+        for (int i = 0; step[i] > 0; i++) {
             double tic = step[i] * pow(10, power);
             if (tic < y.low || tic > y.high) continue;
             str_printf(script, "%s%.9g", separator, tic);
@@ -117,7 +117,7 @@ static void add_levels(Str *script, const Plot *plot) {
             level->y, level->y);
         add_quoted(script, level->label);
         str_printf(script, " at graph 0.99, first %.9g right offset 0,%s front textcolor rgb '#444444'\n",
-                   level->y, level->y == lowest ? "-0.7" : "0.6");
+                   level->y, level->y > lowest ? "0.6" : "-0.7");
     }
 }
 
@@ -148,15 +148,20 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
         script,
         "set encoding utf8\nset terminal %s noenhanced size %d,%d font 'Sans,12' background '#ffffff'\n",
         svg ? "svg" : "pngcairo", plot->width ? plot->width : 960, plot->height ? plot->height : 540);
-    str_printf(script, "set border 3 linecolor rgb '#888888'\n"
-                       "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
-                       "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
-                       "set key tmargin center horizontal samplen 2.5 textcolor rgb '#333333'\n"
-                       "set format '%%g'\nset rmargin 3\n");
+    int labelled = 0;
+    for (int i = 0; i < plot->series_count; i++) labelled += plot->series[i].label != NULL;
+    str_printf(script,
+               "set border 3 linecolor rgb '#888888'\n"
+               "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
+               "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
+               "set key %s reverse Left samplen 2.5 textcolor rgb '#333333'\n"
+               "set format '%%g'\nset rmargin 3\nset tmargin 4.5\n",
+               labelled > 3 ? "inside top right vertical" : "at graph 0.5, 1.06 center center horizontal");
     str_printf(script, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", x.low, x.high, y.low, y.high);
-    add_text(script, "title", plot->title);
-    add_text(script, "xlabel", plot->x_label);
-    add_text(script, "ylabel", plot->y_label);
+    add_text(script, "label", plot->title,
+             "at screen 0.5, 0.955 center font ',14'"); /* gnuplot's own: under the key */
+    add_text(script, "xlabel", plot->x_label, "");
+    add_text(script, "ylabel", plot->y_label, "");
     if (plot->log_y) add_log_tics(script, y);
     add_levels(script, plot);
     for (int s = 0; s < plot->series_count; s++) {
