@@ -43,6 +43,13 @@ $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+# only the report speaks of the commit: it is compiled anew when that changes
+$(BUILD)/obj/common/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
+$(BUILD)/obj/common/report.o: $(BUILD)/commit
+$(BUILD)/commit: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+
 # a chapter is its main.c, its lesson code, and the lesson code of lower chapters
 define chapter_rule
 $(BUILD)/$(1): $(call objects,$(wildcard chapters/$(1)/*.c)) \
@@ -72,6 +79,9 @@ test: deps ## install what is missing, run all tests
 
 deps: ## install the packages that are missing
 	@tests/install-packages
+
+plot: $(BUILD)/plot_runs ## draw the loss of several runs into OUT: make plot RUNS="runs/a runs/b"
+	@$(BUILD)/plot_runs $(or $(OUT),loss.png) $(RUNS)
 
 clean: ## remove everything that was built (runs/ and data/ stay)
 	rm -rf build build-*

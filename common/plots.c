@@ -132,7 +132,7 @@ static void add_series(Str *script, const Plot *plot, int s) {
     const PlotSeries *series = &plot->series[s];
     int color = (series->color > 0 ? series->color - 1 : s) % COUNT_OF(COLORS);
     str_printf(script, ", $series%d using 1:2 with ", s);
-    str_printf(script, styles[series->style], COLORS[color]); // NOLINT: the formats stand right above
+    str_printf(script, styles[series->style], COLORS[color]);
     if (series->label) {
         str_printf(script, " title ");
         add_quoted(script, series->label);

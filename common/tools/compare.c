@@ -1,0 +1,245 @@
+/* compare: where two runs or checkpoints differ.
+ *
+ *   build/compare A B
+ *
+ * A and B are two runs (output folders: loss.csv row by row, then the newest checkpoints), two checkpoint
+ * folders, or two safetensors files. Exit status 0: the same bits; 1: they differ, or one is damaged; 2: not
+ * comparable. The times in loss.csv (step_ms, tokens_per_s) are not compared. */
+#include "common/checkpoint.h"
+#include "common/metrics.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS_SHOWN = 10 };
+
+typedef struct {
+    int64_t compared, different;
+} Tally;
+
+/* ---- tensors ---- */
+
+static void compare_elements(const NamedArray *a, const NamedArray *b) {
+    int64_t count = array_count(a), different = 0, first = -1;
+    double largest = 0, scale = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double x = array_element(a, i), y = array_element(b, i), difference = fabs(x - y);
+        if (!isnan(x)) scale = fmax(scale, fabs(x));
+        if (!memcmp(&x, &y, sizeof x)) continue;
+        if (first < 0) first = i;
+        different++;
+        largest = isnan(difference) || isnan(largest) ? NAN : fmax(largest, difference);
+    }
+    if (!different) {
+        printf("equal values, stored as %s and %s\n", array_type_name(a->type), array_type_name(b->type));
+        return;
+    }
+    printf("%lld of %lld elements differ, by at most %.3g (%.3g of the largest, %.3g); the first is %lld: "
+           "%.9g and %.9g\n",
+           (long long)different, (long long)count, largest, largest / scale, scale, (long long)first,
+           array_element(a, first), array_element(b, first));
+}
+
+static void compare_tensor(const char *file, const NamedArray *a, const NamedArray *b, Tally *tensors) {
+    bool alike = a->type == b->type && array_same_shape(a, b);
+    tensors->compared++;
+    if (alike && !memcmp(a->data, b->data, (size_t)array_bytes(a))) return;
+    tensors->different++;
+    printf("%s: %s: ", file, a->name);
+    if (array_same_shape(a, b))
+        compare_elements(a, b);
+    else
+        printf("the shapes differ\n");
+}
+
+static void compare_tensor_files(const char *file, const char *path_a, const char *path_b, Tally *tensors) {
+    Safetensors *a = safetensors_open(path_a), *b = safetensors_open(path_b);
+    for (int64_t i = 0; i < a->count; i++) {
+        const NamedArray *other = safetensors_find(b, a->arrays[i].name);
+        if (other)
+            compare_tensor(file, &a->arrays[i], other, tensors);
+        else
+            tensors->different++, printf("%s: %s: only in the first\n", file, a->arrays[i].name);
+    }
+    for (int64_t i = 0; i < b->count; i++)
+        if (!safetensors_find(a, b->arrays[i].name))
+            tensors->different++, printf("%s: %s: only in the second\n", file, b->arrays[i].name);
+    safetensors_close(a);
+    safetensors_close(b);
+}
+
+/* ---- checkpoints ---- */
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+/* Two JSON files: the keys of the outermost object that differ. */
+static void compare_json(const char *file, const json_t *a, const json_t *b, Tally *others) {
+    const char *key;
+    json_t *value;
+    if (json_equal(a, b)) return;
+    others->different++;
+    printf("%s differs:", file);
+    json_object_foreach((json_t *)(uintptr_t)a, key, value) if (!json_equal(value, json_object_get(b, key)))
+        printf(" %s", key);
+    json_object_foreach((json_t *)(uintptr_t)b, key, value) if (!json_object_get(a, key)) printf(" %s", key);
+    printf("\n");
+}
+
+static void compare_checkpoints(const Checkpoint *a, const Checkpoint *b, Tally *tensors, Tally *others) {
+    const char *file;
+    json_t *entry;
+    const json_t *files_b = json_object_get(b->manifest, "files");
+    json_object_foreach(json_object_get(a->manifest, "files"), file, entry) {
+        if (!checkpoint_has(b, file)) {
+            others->different++;
+            printf("%s: only in the first\n", file);
+            continue;
+        }
+        char *path_a = checkpoint_path(a, file), *path_b = checkpoint_path(b, file);
+        others->compared++;
+        if (ends_with(file, ".safetensors")) {
+            compare_tensor_files(file, path_a, path_b, tensors);
+        } else if (ends_with(file, ".json")) {
+            json_t *x = checkpoint_read_json(a, file), *y = checkpoint_read_json(b, file);
+            compare_json(file, x, y, others);
+            json_decref(x);
+            json_decref(y);
+        } else if (!json_equal(entry, json_object_get(files_b, file))) {
+            others->different++;
+            printf("%s differs\n", file);
+        }
+        free(path_a);
+        free(path_b);
+    }
+    json_object_foreach((json_t *)(uintptr_t)files_b, file, entry) if (!checkpoint_has(a, file))
+        others->different++,
+        printf("%s: only in the second\n", file);
+}
+
+/* ---- loss.csv ---- */
+
+static MetricsTable read_rows(const char *run) {
+    char *path = xprintf("%s/loss.csv", run);
+    MetricsTable table = metrics_read(path);
+    CHECK(!*table.fault, "it is the record of a run, and should not be edited", "'%s': %s", path,
+          table.fault);
+    free(path);
+    return table;
+}
+
+static bool same(double x, double y) { return x == y || (isnan(x) && isnan(y)); }
+
+static bool compare_row(const MetricsRow *a, const MetricsRow *b, bool show) {
+    const struct {
+        const char *name;
+        double a, b;
+    } columns[] = {{"tokens", (double)a->tokens, (double)b->tokens},
+                   {"loss", a->loss, b->loss},
+                   {"val_loss", a->val_loss, b->val_loss},
+                   {"lr", a->lr, b->lr},
+                   {"grad_norm", a->grad_norm, b->grad_norm}};
+    bool alike = true;
+    for (int c = 0; c < COUNT_OF(columns); c++) {
+        if (same(columns[c].a, columns[c].b)) continue;
+        if (show && alike) printf("loss.csv: step %lld:", (long long)a->step);
+        if (show)
+            printf(" %s %.9g and %.9g (%.2g)", columns[c].name, columns[c].a, columns[c].b,
+                   columns[c].b - columns[c].a);
+        alike = false;
+    }
+    if (show && !alike) printf("\n");
+    return alike;
+}
+
+static void compare_rows(const char *run_a, const char *run_b, Tally *rows) {
+    MetricsTable a = read_rows(run_a), b = read_rows(run_b);
+    for (int64_t i = 0, j = 0; i < a.count || j < b.count;) {
+        bool show = rows->different < ROWS_SHOWN, alike = false;
+        int64_t step_a = i < a.count ? a.rows[i].step : INT64_MAX,
+                step_b = j < b.count ? b.rows[j].step : INT64_MAX;
+        if (step_a == step_b)
+            alike = compare_row(&a.rows[i], &b.rows[j], show);
+        else if (show)
+            printf("loss.csv: step %lld: only in the %s\n", (long long)min64(step_a, step_b),
+                   step_a < step_b ? "first" : "second");
+        i += step_a <= step_b;
+        j += step_b <= step_a;
+        rows->compared++;
+        rows->different += !alike;
+    }
+    if (rows->different > ROWS_SHOWN)
+        printf("loss.csv: and %lld more rows\n", (long long)(rows->different - ROWS_SHOWN));
+    metrics_free(&a);
+    metrics_free(&b);
+}
+
+/* ---- the two things ---- */
+
+typedef enum { TENSOR_FILE, CHECKPOINT, RUN } Kind;
+
+static bool holds(const char *folder, const char *name) {
+    char *path = xprintf("%s/%s", folder, name);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
+static Kind kind_of(const char *path) {
+    CHECK_USAGE(file_exists(path), "compare A B: two runs, two checkpoints or two safetensors files",
+                "there is no '%s'", path);
+    if (ends_with(path, ".safetensors")) return TENSOR_FILE;
+    if (holds(path, "manifest.json")) return CHECKPOINT;
+    CHECK_USAGE(holds(path, "loss.csv"), "compare A B: two runs, two checkpoints or two safetensors files",
+                "'%s' is not a run (no loss.csv), a checkpoint (no manifest.json) or a .safetensors file",
+                path);
+    return RUN;
+}
+
+static void compare_newest(const char *run_a, const char *run_b, Tally *tensors, Tally *others) {
+    Checkpoint *a = checkpoint_open_latest(run_a), *b = checkpoint_open_latest(run_b);
+    long long step_a = a ? a->step : -1, step_b = b ? b->step : -1;
+    if (a && b && step_a == step_b) {
+        compare_checkpoints(a, b, tensors, others);
+    } else if (step_a != step_b) {
+        others->different++;
+        if (!a || !b)
+            printf("only the %s has a checkpoint\n", a ? "first" : "second");
+        else
+            printf("the newest checkpoints are of steps %lld and %lld\n", step_a, step_b);
+    }
+    checkpoint_close(a);
+    checkpoint_close(b);
+}
+
+int main(int argc, char **argv) {
+    base_set_program(argv[0]);
+    CHECK_USAGE(argc == 3, "compare A B: two runs, two checkpoints or two safetensors files",
+                "two things to compare are needed, %d given", argc - 1);
+    const char *a = argv[1], *b = argv[2];
+    Tally rows = {0}, tensors = {0}, others = {0};
+    Kind kind = kind_of(a);
+    CHECK_USAGE(kind == kind_of(b), "compare like with like", "'%s' and '%s' are things of two kinds", a, b);
+    if (kind == TENSOR_FILE) {
+        compare_tensor_files("tensor", a, b, &tensors);
+    } else if (kind == CHECKPOINT) {
+        Checkpoint *x = checkpoint_open(a), *y = checkpoint_open(b);
+        compare_checkpoints(x, y, &tensors, &others);
+        checkpoint_close(x);
+        checkpoint_close(y);
+    } else {
+        compare_rows(a, b, &rows);
+        compare_newest(a, b, &tensors, &others);
+    }
+    bool differ = rows.different || tensors.different || others.different;
+    printf("%s: %lld rows, %lld tensors", differ ? "different" : "the same bits", (long long)rows.compared,
+           (long long)tensors.compared);
+    if (differ)
+        printf("; %lld rows, %lld tensors and %lld other files differ", (long long)rows.different,
+               (long long)tensors.different, (long long)others.different);
+    printf("\n");
+    return differ;
+}
