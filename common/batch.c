@@ -33,6 +33,13 @@ Batch batch_rows(const Batch *b, int64_t first, int64_t rows) {
     return part;
 }
 
+void model_fit_vocabulary(ModelConfig *model, const Dataset *data) {
+    if (model->V == 0) model->V = data->vocab_size;
+    CHECK_USAGE(model->V >= data->vocab_size, "leave --vocab-size out to take the data's",
+                "--vocab-size %lld is too small for '%s', whose tokens go up to %lld", (long long)model->V,
+                data->name, (long long)data->vocab_size - 1);
+}
+
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows) {
     int64_t T = model->config.T, all = data->validation_windows(data, T);
     if (windows == 0 || windows > all) windows = all;

@@ -18,6 +18,10 @@ void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_wi
 /* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
 Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
 
+/* A model whose V is 0 takes the data's vocabulary; one whose V is too small for the data is refused, exit 2.
+ */
+void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
+
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows);
 

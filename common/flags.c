@@ -24,7 +24,8 @@
 const Flag config_flags[] = {
     {"preset", FLAG_PRESET, ARGS_MODEL, FIELD(Config, preset, const char *), 0, 0, ENDS_INCLUDED, NULL,
      "model, batch, optimizer and schedule; any flag overrides it"},
-    INT(ARGS_MODEL, "vocab-size", model.V, 2, 16 * M1, "tokens in the vocabulary"),
+    INT(ARGS_MODEL, "vocab-size", model.V, 0, 16 * M1,
+        "tokens in the vocabulary; 0: as many as the data has"),
     INT(ARGS_MODEL, "hidden-size", model.C, 1, 128 * K1, "width of the residual stream"),
     INT(ARGS_MODEL, "intermediate-size", model.F, 1, 1 * M1, "width inside the feed-forward part"),
     INT(ARGS_MODEL, "num-layers", model.L, 1, 16 * K1, "blocks"),

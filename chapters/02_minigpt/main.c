@@ -9,7 +9,9 @@
  *
  * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update.
  */
+#include "chapters/02_minigpt/prompt.h"
 #include "common/args.h"
+#include "common/banner.h"
 #include "common/batch.h"
 #include "common/config_json.h"
 #include "common/generate.h"
@@ -42,26 +44,6 @@ typedef struct {
     Progress *progress;
     double peak_gflops;
 } Run;
-
-static void print_banner(const Run *run) {
-    const Config *c = &run->config;
-    const ModelConfig *m = &c->model;
-    int64_t count = params_count(&run->model->params);
-    printf("%s\n", base_program());
-    printf("  device   %d CPU thread%s, OpenBLAS %s kernels, %.0f GFLOP/s measured\n",
-           run->device->queue.threads, run->device->queue.threads > 1 ? "s" : "", machine_blas_kernels(),
-           run->peak_gflops);
-    printf("  model    %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, vocabulary %" PRId64
-           ", window %" PRId64 "; %" PRId64 " parameters (%.1f MB)\n",
-           c->preset, m->L, m->C, m->H, m->V, m->T, count, (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
-    printf("  data     %s, %" PRId64 " tokens in the vocabulary", run->data->name, run->data->vocab_size);
-    if (isfinite(run->data->trigram_loss)) printf("; trigram model %.3f", run->data->trigram_loss);
-    if (isfinite(run->data->entropy_floor))
-        printf(", entropy floor %.3f nats per token", run->data->entropy_floor);
-    printf("\n  training %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batches of %" PRId64
-           "), %" PRId64 " tokens a step\n",
-           c->max_steps, c->global_batch, c->num_microbatches, c->micro_batch, c->global_batch * m->T);
-}
 
 /* Text by the model as it is now; the draw moves with the step, so each sample is another story. */
 static void show_sample(Run *run, int64_t step) {
@@ -198,38 +180,6 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
     json_decref(report);
 }
 
-/* --prompt: the newest checkpoint writes on. */
-static void continue_prompt(const Config *c) {
-    Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-    CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'",
-          c->output_dir);
-    char *path = checkpoint_path(checkpoint, "tokenizer.json");
-    Tokenizer *tokenizer = tokenizer_load(path);
-    ModelConfig config = snapshot_model_config(checkpoint);
-    Device *device = device_new_cpu(c->device_memory);
-    Model *model = model_new(device, &config, c->seed, &layers_serial);
-    snapshot_load(checkpoint, model, NULL, tokenizer);
-
-    Sampling sampling = {c->temperature, c->top_k, c->top_p, c->max_new_tokens, c->seed, 0};
-    Str text = {0};
-    double began = now_seconds();
-    Generated g = generate(model, tokenizer, c->prompt, &sampling, &text);
-    double seconds = now_seconds() - began;
-    fwrite(text.data ? text.data : "", 1, text.count, stdout);
-    printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g.new_tokens, seconds,
-           (double)g.new_tokens / seconds, g.ended ? ", ended by the model" : "");
-    if (g.slides || g.prompt_tokens >= config.T)
-        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64
-               " of them\n",
-               config.T, config.T / 2);
-    str_free(&text);
-    model_delete(model);
-    device_delete(device);
-    tokenizer_free(tokenizer);
-    checkpoint_close(checkpoint);
-    free(path);
-}
-
 int main(int argc, char **argv) {
     Run run = {.config = args_parse(argc, argv, &program)};
     Config *c = &run.config;
@@ -237,7 +187,7 @@ int main(int argc, char **argv) {
     if (c->prompt) return continue_prompt(c), 0;
 
     run.data = corpus_open(c->data_dir, c->pad, c->seed);
-    corpus_check_vocabulary(run.data, &c->model);
+    model_fit_vocabulary(&c->model, run.data);
     run.device = device_new_cpu(c->device_memory);
     run.model = model_new(run.device, &c->model, c->seed, &layers_serial);
     run.model->recompute = c->recompute;
@@ -256,7 +206,7 @@ int main(int argc, char **argv) {
         checkpoint_set_aside(c->output_dir);
     }
     run.peak_gflops = machine_peak_gflops(run.device);
-    print_banner(&run);
+    print_banner(c, run.model, run.data, run.peak_gflops);
 
     interrupt_install();
     int64_t first = run.optimizer->step;

@@ -1,0 +1,27 @@
+#include "common/banner.h"
+
+#include "common/machine.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops) {
+    const ModelConfig *m = &model->config;
+    int threads = model->device->queue.threads;
+    int64_t count = params_count(&model->params);
+    printf("%s\n", base_program());
+    printf("  device    %d CPU thread%s, OpenBLAS kernels for %s, %.0f GFLOP/s measured\n", threads,
+           threads > 1 ? "s" : "", machine_blas_kernels(), peak_gflops);
+    printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
+           ", vocabulary %" PRId64 "\n",
+           config->preset, m->L, m->C, m->H, m->T, m->V);
+    printf("            %" PRId64 " parameters, %.1f MB; training holds 4 of each\n", count,
+           (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
+    printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
+    if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
+    if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);
+    printf("\n  training  %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batches of %" PRId64
+           "), %" PRId64 " tokens a step\n",
+           config->max_steps, config->global_batch, config->num_microbatches, config->micro_batch,
+           config->global_batch * m->T);
+}
