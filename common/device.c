@@ -2,9 +2,9 @@
 #include "common/device.h"
 
 #include "common/kernels.h"
+#include "common/platform.h"
 
 #include <cblas.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,7 +22,7 @@ Device *device_new_cpu(int64_t budget) {
     Device *device = xcalloc(1, sizeof *device);
     device->kernels = &kernels_cpu;
     device->budget = budget;
-    device->queue.threads = omp_get_max_threads();
+    device->queue.threads = platform_threads();
     openblas_set_num_threads(
         1); /* threads are outside: over fixed tiles, so that bits do not depend on them */
     return device;
