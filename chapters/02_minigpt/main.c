@@ -186,7 +186,7 @@ int main(int argc, char **argv) {
     machine_refuse_many_processes();
     if (c->prompt) return continue_prompt(c), 0;
 
-    run.data = corpus_open(c->data_dir, c->pad, c->seed);
+    run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
     model_fit_vocabulary(&c->model, run.data);
     run.device = device_new_cpu(c->device_memory);
     run.model = model_new(run.device, &c->model, c->seed, &layers_serial);
