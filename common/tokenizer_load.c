@@ -142,7 +142,8 @@ static void read_vocab(Loader *l, const json_t *vocab, const json_t *added) {
     read_added(l, vocab, added);
 }
 
-/* Once all ids are known: their bytes, in order. */
+/* Once all ids are known: their bytes, in order. Added tokens stand for themselves, and merges do not find
+ * one that would be other bytes in the byte alphabet. */
 static void spell_tokens(Loader *l) {
     for (int64_t id = 0; id < l->count; id++) {
         const char *text = l->text[id];
@@ -152,8 +153,9 @@ static void spell_tokens(Loader *l) {
         CHECK((plain && *text) || l->is_added[id], NOT_READ,
               "'%s': token %s is not written in the characters that stand for bytes", l->path,
               shown(text, strlen(text)));
+        bool same = plain && bytes.count == strlen(text) && memcmp(bytes.data, text, bytes.count) == 0;
         if (l->is_added[id])
-            vocabulary_add(&l->vocabulary, text, strlen(text), false);
+            vocabulary_add(&l->vocabulary, text, strlen(text), same);
         else
             vocabulary_add(&l->vocabulary, bytes.data, bytes.count, true);
         str_free(&bytes);
