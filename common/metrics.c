@@ -126,11 +126,12 @@ Metrics *metrics_resume(const char *output_dir, int64_t step) {
         add_row(&kept, &table.rows[i]);
         last = max64(last, table.rows[i].step);
     }
-    if (*table.fault) warn("'%s': %s", path, table.fault);
-    metrics_free(&table);
-    if (last < step)
+    if (*table.fault)
+        warn("'%s': %s", path, table.fault);
+    else if (last < step)
         warn("'%s' has no row of step %lld, where this run goes on: its curve will have a gap", path,
              (long long)step);
+    metrics_free(&table);
     file_write(path, kept.data, kept.count);
     str_free(&kept);
     free(path);

@@ -27,14 +27,16 @@ typedef struct {
     double low, high;
 } Range;
 
-/* A gnuplot string: in single quotes nothing is special but the quote itself. */
+/* A gnuplot string: in single quotes nothing is special but the quote, which is joined on in double quotes.
+ */
 static void add_quoted(Str *script, const char *text) {
     str_add(script, "'", 1);
-    for (; *text; text++)
+    for (; *text; text++) {
         if (*text == '\'')
-            str_add(script, "''", 2);
+            str_printf(script, "'.\"'\".'");
         else
             str_add(script, (unsigned char)*text < 0x20 ? " " : text, 1);
+    }
     str_add(script, "'", 1);
 }
 

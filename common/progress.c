@@ -82,7 +82,8 @@ static void draw(Progress *progress) {
     if (room >= BAR_COLUMNS_MIN)
         add_bar(&line, (double)row->step / (double)max64(1, progress->last),
                 room < BAR_COLUMNS_MAX ? room : BAR_COLUMNS_MAX);
-    fprintf(progress->out, "\r%.*s\033[K", width, line.data); /* and clear the rest of the line */
+    /* Clears the rest of the line, and goes back to its start: an error that comes now overwrites it. */
+    fprintf(progress->out, "\r%.*s\033[K\r", width, line.data);
     fflush(progress->out);
     str_free(&line);
     progress->on_line = true;

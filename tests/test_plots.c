@@ -1,0 +1,287 @@
+/* TEST variants: float asan
+ * Pictures: PNG and SVG of the size asked for, with the curves and labels in them, from the plainest to
+ * hopeless data and names; a gnuplot that is missing, fails, dies or is slow stops nothing. */
+#define _GNU_SOURCE
+#include "common/loss_plot.h"
+#include "common/metrics.h"
+#include "tests/expect_exit.h"
+#include "tests/tap.h"
+#include "tests/temp_folder.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+static char *folder;
+
+static char *in_folder(const char *name) { return xprintf("%s/%s", folder, name); }
+
+static bool is_png(const char *path, int width, int height) {
+    unsigned char head[24] = {0};
+    FILE *f = fopen(path, "rb");
+    bool whole = f && fread(head, 1, sizeof head, f) == sizeof head;
+    if (f) fclose(f);
+    int w = head[16] << 24 | head[17] << 16 | head[18] << 8 | head[19];
+    int h = head[20] << 24 | head[21] << 16 | head[22] << 8 | head[23];
+    return whole && !memcmp(head, "\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16) && w == width && h == height;
+}
+
+static int count_of(const char *text, const char *part) {
+    int count = 0;
+    for (; (text = strstr(text, part)); text++) count++;
+    return count;
+}
+
+/* The picture as SVG text; "" when there is none. */
+static char *svg_of(const Plot *plot) {
+    char *path = in_folder("look.svg"), *text = NULL;
+    remove(path);
+    plot_draw(plot, path);
+    text = file_exists(path) ? file_read(path, NULL) : xstrdup("");
+    free(path);
+    return text;
+}
+
+/* ---- ordinary pictures ---- */
+
+static void test_pictures(void) {
+    double x[50], up[50], down[50];
+    for (int i = 0; i < 50; i++) x[i] = 10 + i, up[i] = i * i, down[i] = 100.0 / (1 + i);
+    PlotSeries series[] = {{"rising", x, up, 50, PLOT_LINE, 0},
+                           {"falling", x, down, 50, PLOT_LINE_POINTS, 0},
+                           {NULL, x, down, 20, PLOT_DASHED, 1}};
+    PlotLevel levels[] = {{50, "a level"}, {NAN, "no level"}};
+    Plot plot = {"Title <&> {x_2} é", "steps", "'y'", false, series, 3, levels, 2, 0, 0};
+    char *png = in_folder("a picture.png");
+    ok(plot_draw(&plot, png) && is_png(png, 960, 540), "a PNG of 960 x 540");
+    plot.width = 300, plot.height = 200;
+    ok(plot_draw(&plot, png) && is_png(png, 300, 200), "a PNG of 300 x 200 takes its place");
+    char *svg = svg_of(&plot);
+    ok(strstr(svg, "width=\"300\" height=\"200\"") && strstr(svg, "</svg>"), "an SVG");
+    ok(strstr(svg, "Title &lt;&amp;> {x_2} é") || strstr(svg, "Title &lt;&amp;&gt; {x_2} é"),
+       "the title, literally");
+    ok(strstr(svg, ">rising<") && strstr(svg, ">falling<") && strstr(svg, ">steps<") && strstr(svg, ">'y'<"),
+       "the labels");
+    ok(strstr(svg, ">a level<") && !strstr(svg, "no level"), "a level, and none that is not a number");
+    ok(strstr(svg, "rgb(  0, 114, 178)") && strstr(svg, "rgb(213,  94,   0)"), "two colours");
+    free(svg);
+    plot.log_y = true;
+    svg = svg_of(&plot);
+    ok(strstr(svg, ">100<") && strstr(svg, ">1000<") && !strstr(svg, ">0<"), "a log scale marks decades");
+    free(svg);
+    free(png);
+}
+
+/* ---- hopeless data, hopeless names ---- */
+
+static void test_hopeless_data(void) {
+    double nothing[3] = {NAN, INFINITY, -INFINITY}, huge[3] = {1e308, -1e308, 1e-308}, zero[3] = {0, 0, 0};
+    double negative[3] = {-1, 0, -5}, one[1] = {4}, gaps[7] = {1, NAN, 2, 3, INFINITY, NAN, 4},
+           same[3] = {1e9, 1e9, 1e9};
+    const struct {
+        const char *what;
+        PlotSeries series;
+    } cases[] = {{"no number", {"s", NULL, nothing, 3, PLOT_LINE, 0}},
+                 {"ends of the range", {"s", NULL, huge, 3, PLOT_POINTS, 0}},
+                 {"zeros", {"s", NULL, zero, 3, PLOT_LINE, 0}},
+                 {"negative", {"s", NULL, negative, 3, PLOT_THIN_LINE, 0}},
+                 {"one point", {"s", NULL, one, 1, PLOT_LINE, 0}},
+                 {"gaps", {"s", NULL, gaps, 7, PLOT_LINE, 99}},
+                 {"equal", {"s", zero, same, 3, PLOT_LINE_POINTS, 0}},
+                 {"empty", {"s", NULL, NULL, 0, PLOT_LINE, 0}},
+                 {"x not finite", {"s", nothing, same, 3, PLOT_LINE, 0}}};
+    char *png = in_folder("hopeless.png");
+    for (int i = 0; i < COUNT_OF(cases); i++)
+        for (int log_y = 0; log_y < 2; log_y++) {
+            remove(png);
+            Plot plot = {.log_y = log_y, .series = &cases[i].series, .series_count = 1};
+            ok(plot_draw(&plot, png) && is_png(png, 960, 540), "%s%s", cases[i].what,
+               log_y ? ", log scale" : "");
+        }
+    Plot empty = {.levels = &(PlotLevel){-INFINITY, "none"}, .level_count = 1};
+    ok(plot_draw(&empty, png), "no curve at all");
+    free(png);
+}
+
+static void test_hopeless_names(void) {
+    static const char *const names[] = {"it's.png",
+                                        "a \"b\".png",
+                                        "`touch hacked`.png",
+                                        "$(touch hacked).png",
+                                        "back\\slash.png",
+                                        "new\nline.png",
+                                        "'; system 'touch hacked'; #.png",
+                                        "-e.png",
+                                        "é%d%%.png"};
+    double y[2] = {1, 2};
+    for (int i = 0; i < COUNT_OF(names); i++) {
+        PlotSeries series = {names[i], NULL, y, 2, PLOT_LINE, 0};
+        PlotLevel level = {1.5, names[i]};
+        Plot plot = {names[i], names[i], names[i], false, &series, 1, &level, 1, 0, 0};
+        char *path = in_folder(names[i]);
+        ok(plot_draw(&plot, path) && is_png(path, 960, 540), "name %d", i);
+        free(path);
+    }
+    PlotSeries series = {"END\nEND\n", NULL, y, 2, PLOT_LINE, 0};
+    Plot plot = {.title = "a\nb", .series = &series, .series_count = 1};
+    char *svg = svg_of(&plot);
+    ok(strstr(svg, ">a b<"), "a title of two lines becomes one");
+    ok(!file_exists("hacked"), "no name was obeyed");
+    free(svg);
+}
+
+/* ---- loss curves ---- */
+
+static void write_run(const char *name, int64_t steps, double scale) {
+    char *path = in_folder(name);
+    Metrics *metrics = metrics_create(path);
+    for (int64_t s = 1; s <= steps; s++) {
+        double loss = 1 + scale / (double)s;
+        metrics_write(metrics, &(MetricsRow){s, s, s == 3 ? INFINITY : loss, s % 5 ? NAN : loss, 0, 0, 0, 0});
+    }
+    metrics_close(metrics);
+    free(path);
+}
+
+static char *loss_svg(const LossCurve *runs, int count, bool log_y) {
+    char *path = in_folder("loss.svg"), *text;
+    remove(path);
+    plot_loss(&(LossPlot){"Loss", runs, count, log_y, false}, path);
+    text = file_exists(path) ? file_read(path, NULL) : xstrdup("");
+    free(path);
+    return text;
+}
+
+static void test_loss(void) {
+    write_run("a", 40, 5);
+    write_run("b", 20, 3);
+    write_run("empty", 0, 0);
+    char *a = in_folder("a"), *b = in_folder("b"), *empty = in_folder("empty");
+    LossCurve runs[] = {{"run a", a, 1.05, 2.5}, {"run b", b, 1.05, NAN}, {"run c", empty, NAN, NAN}};
+    char *svg = loss_svg(runs, 1, false);
+    ok(strstr(svg, ">training<") && strstr(svg, ">validation<") && strstr(svg, ">entropy floor 1.05<") &&
+           strstr(svg, ">trigram model 2.5<"),
+       "one run: both curves and both lines are named");
+    free(svg);
+    svg = loss_svg(runs, 3, true);
+    ok(strstr(svg, ">run a<") && strstr(svg, ">run b<") && !strstr(svg, ">training<"),
+       "several runs: the key has their names");
+    ok(count_of(svg, ">entropy floor 1.05<") == 1, "a line that they share is drawn once");
+    free(svg);
+    svg = loss_svg(&runs[2], 1, true);
+    ok(strstr(svg, "</svg>") && !strstr(svg, ">training<"), "a run without rows: an empty picture");
+    free(svg);
+    free(a);
+    free(b);
+    free(empty);
+}
+
+static void plot_missing_run(void *path) {
+    LossCurve run = {"x", "/nowhere", NAN, NAN};
+    exit(plot_loss(&(LossPlot){"Loss", &run, 1, false, false}, path) ? 0 : 9);
+}
+
+/* ---- other gnuplots ---- */
+
+typedef struct {
+    const char *script; /* what gnuplot is; NULL: there is none */
+    const char *png;
+} Gnuplot;
+
+/* PATH leads to `gnuplot`, and to nothing else. */
+static void install(const char *script) {
+    char *bin = in_folder("bin"), *program = in_folder("bin/gnuplot");
+    file_remove(bin);
+    file_make_folder(bin);
+    if (script) {
+        file_write(program, script, strlen(script));
+        chmod(program, 0755);
+    }
+    setenv("PATH", bin, 1);
+    free(bin);
+    free(program);
+}
+
+static Plot large_plot(void) {
+    enum { N = 100000 };
+    static double y[N];
+    static PlotSeries series = {"s", NULL, y, N, PLOT_LINE, 0};
+    return (Plot){.series = &series, .series_count = 1};
+}
+
+/* Exit status 20 + what the two calls returned. */
+static void draw_twice(void *argument) {
+    const Gnuplot *gnuplot = argument;
+    Plot plot = large_plot();
+    install(gnuplot->script);
+    bool first = plot_draw(&plot, gnuplot->png), second = plot_draw(&plot, gnuplot->png);
+    exit(20 + first + 2 * second);
+}
+
+static void draw_behind(void *argument) {
+    const Gnuplot *gnuplot = argument;
+    Plot plot = large_plot();
+    install(gnuplot->script);
+    if (!plot_draw_behind(&plot, gnuplot->png)) exit(30);
+    if (!plot_draw_behind(&plot, gnuplot->png)) exit(31); /* left out: the first has not ended */
+    char *go = in_folder("go"), *calls = in_folder("calls");
+    if (file_exists(gnuplot->png)) exit(32);
+    file_write(go, "", 0); /* only now may it end: a call that waited for it would have hung */
+    plot_wait();
+    char *text = file_read(calls, NULL);
+    if (strcmp(text, "call\n")) exit(33);
+    if (waitpid(-1, NULL, 0) != -1 || errno != ECHILD) exit(34); /* a zombie */
+    exit(35);
+}
+
+static void test_other_gnuplots(void) {
+    char *png = in_folder("other.png"), *temporary = in_folder("other.png.tmp"), *calls = in_folder("calls"),
+         *go = in_folder("go");
+    static const struct {
+        const char *what, *script, *says;
+    } failures[] = {{"none", NULL, "there is no gnuplot"},
+                    {"one that fails", "#!/bin/sh\necho broken >&2\nexit 1\n", "gnuplot failed"},
+                    {"one that draws nothing", "#!/bin/sh\nexit 0\n", "gnuplot failed"},
+                    {"one that dies half-way", "#!/bin/sh\necho half\nkill -9 $$\n", "gnuplot failed"}};
+    for (int i = 0; i < COUNT_OF(failures); i++) {
+        file_write(png, "old", 3);
+        Exit e = expect_exit(draw_twice, &(Gnuplot){failures[i].script, png});
+        char *left = file_read(png, NULL);
+        ok(e.status == 20 && strstr(e.text, "warning: no picture '") && strstr(e.text, failures[i].says) &&
+               !strchr(e.text, '\n'),
+           "%s: one warning, and on it goes: %s", failures[i].what, e.text);
+        ok(!strcmp(left, "old") && !file_exists(temporary), "the old picture stays, nothing else is left");
+        free(left);
+    }
+    Exit e = expect_exit(draw_twice, &(Gnuplot){NULL, "/nowhere/x.png"});
+    ok(e.status == 20 && strstr(e.text, "'/nowhere/x.png': No such file or directory"),
+       "a folder that is missing: %s", e.text);
+
+    char *script = xprintf(
+        "#!/bin/sh\necho call >> %s\nwhile [ ! -e %s ]; do /bin/sleep 0.01; done\necho drawn\n", calls, go);
+    remove(png);
+    e = expect_exit(draw_behind, &(Gnuplot){script, png});
+    char *drawn = file_exists(png) ? file_read(png, NULL) : xstrdup("");
+    ok(e.status == 35 && !*e.text && !strcmp(drawn, "drawn\n"),
+       "a slow one holds nobody up, and leaves no zombie: %d %s", e.status, e.text);
+    e = expect_exit(plot_missing_run, png);
+    ok(e.status == 0 && strstr(e.text, "warning: '/nowhere/loss.csv': No such file"),
+       "a run that is missing: %s", e.text);
+    free(drawn);
+    free(script);
+    free(png);
+    free(temporary);
+    free(calls);
+    free(go);
+}
+
+int main(void) {
+    folder = temp_folder();
+    test_pictures();
+    test_hopeless_data();
+    test_hopeless_names();
+    test_loss();
+    test_other_gnuplots();
+    file_remove(folder);
+    free(folder);
+    return tap_done();
+}
