@@ -20,13 +20,21 @@ typedef struct {
 
 /* ---- tensors ---- */
 
+/* Stored alike, the bits count; otherwise the values do. */
+static bool same_element(const NamedArray *a, const NamedArray *b, int64_t i) {
+    if (a->type != b->type) return array_element(a, i) == array_element(b, i);
+    size_t bytes = (size_t)(array_bytes(a) / array_count(a));
+    return !memcmp((const char *)a->data + i * (int64_t)bytes, (const char *)b->data + i * (int64_t)bytes,
+                   bytes);
+}
+
 static void compare_elements(const NamedArray *a, const NamedArray *b) {
     int64_t count = array_count(a), different = 0, first = -1;
     double largest = 0, scale = 0;
     for (int64_t i = 0; i < count; i++) {
-        double x = array_element(a, i), y = array_element(b, i), difference = fabs(x - y);
+        double x = array_element(a, i), difference = fabs(x - array_element(b, i));
         if (!isnan(x)) scale = fmax(scale, fabs(x));
-        if (!memcmp(&x, &y, sizeof x)) continue;
+        if (same_element(a, b, i)) continue;
         if (first < 0) first = i;
         different++;
         largest = isnan(difference) || isnan(largest) ? NAN : fmax(largest, difference);
@@ -35,15 +43,15 @@ static void compare_elements(const NamedArray *a, const NamedArray *b) {
         printf("equal values, stored as %s and %s\n", array_type_name(a->type), array_type_name(b->type));
         return;
     }
-    printf("%lld of %lld elements differ, by at most %.3g (%.3g of the largest, %.3g); the first is %lld: "
-           "%.9g and %.9g\n",
-           (long long)different, (long long)count, largest, largest / scale, scale, (long long)first,
-           array_element(a, first), array_element(b, first));
+    printf(
+        "%lld of %lld elements differ, by at most %.3g (%.3g of the largest, %.3g); the first is %lld: %.9g "
+        "and %.9g\n",
+        (long long)different, (long long)count, largest, largest / scale, scale, (long long)first,
+        array_element(a, first), array_element(b, first));
 }
 
 static void compare_tensor(const char *file, const NamedArray *a, const NamedArray *b, Tally *tensors) {
     bool alike = a->type == b->type && array_same_shape(a, b);
-    tensors->compared++;
     if (alike && !memcmp(a->data, b->data, (size_t)array_bytes(a))) return;
     tensors->different++;
     printf("%s: %s: ", file, a->name);
@@ -57,14 +65,18 @@ static void compare_tensor_files(const char *file, const char *path_a, const cha
     Safetensors *a = safetensors_open(path_a), *b = safetensors_open(path_b);
     for (int64_t i = 0; i < a->count; i++) {
         const NamedArray *other = safetensors_find(b, a->arrays[i].name);
+        tensors->compared++;
         if (other)
             compare_tensor(file, &a->arrays[i], other, tensors);
         else
             tensors->different++, printf("%s: %s: only in the first\n", file, a->arrays[i].name);
     }
-    for (int64_t i = 0; i < b->count; i++)
-        if (!safetensors_find(a, b->arrays[i].name))
-            tensors->different++, printf("%s: %s: only in the second\n", file, b->arrays[i].name);
+    for (int64_t i = 0; i < b->count; i++) {
+        if (safetensors_find(a, b->arrays[i].name)) continue;
+        tensors->compared++;
+        tensors->different++;
+        printf("%s: %s: only in the second\n", file, b->arrays[i].name);
+    }
     safetensors_close(a);
     safetensors_close(b);
 }
@@ -100,7 +112,7 @@ static void compare_checkpoints(const Checkpoint *a, const Checkpoint *b, Tally 
             continue;
         }
         char *path_a = checkpoint_path(a, file), *path_b = checkpoint_path(b, file);
-        others->compared++;
+        others->compared += !ends_with(file, ".safetensors");
         if (ends_with(file, ".safetensors")) {
             compare_tensor_files(file, path_a, path_b, tensors);
         } else if (ends_with(file, ".json")) {
@@ -235,11 +247,12 @@ int main(int argc, char **argv) {
         compare_newest(a, b, &tensors, &others);
     }
     bool differ = rows.different || tensors.different || others.different;
-    printf("%s: %lld rows, %lld tensors", differ ? "different" : "the same bits", (long long)rows.compared,
-           (long long)tensors.compared);
     if (differ)
-        printf("; %lld rows, %lld tensors and %lld other files differ", (long long)rows.different,
-               (long long)tensors.different, (long long)others.different);
-    printf("\n");
+        printf("different: %lld of %lld rows, %lld of %lld tensors, %lld other files\n",
+               (long long)rows.different, (long long)rows.compared, (long long)tensors.different,
+               (long long)tensors.compared, (long long)others.different);
+    else
+        printf("the same bits: %lld rows, %lld tensors, %lld other files\n", (long long)rows.compared,
+               (long long)tensors.compared, (long long)others.compared);
     return differ;
 }
