@@ -91,15 +91,26 @@ static void look(void *context, const Node *n, TapePhase phase) {
     *found = xprintf("%s of %s '%s'", phases[phase], n->op->name, name);
 }
 
-char *first_not_finite(Model *model, Batch *part, const Pass *pass, const Tensor *seed) {
+void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
+                  double grad_norm) {
+    if (isfinite(loss) && isfinite(grad_norm)) return;
     char *found = NULL;
     Tape *tape = tape_new(model->device, true);
     tape->observer = (TapeObserver){look, &found};
     model->recompute = false; /* every op in sight */
-    params_begin_microbatch(&model->params, 0, 1);
-    Tensor *x = model_embed(model, tape, &part->ids, pass);
-    x = model_blocks(model, tape, x, 0, model->config.L, pass);
-    tape_backward(tape, model_loss(model, tape, x, &part->targets), seed);
-    tape_delete(tape);
-    return found ? found : xstrdup("nothing when it is run again: the sum over micro-batches");
+    Tensor seed = tensor_new(model->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    tensor_set_scalar(&seed, 1.0 / (double)batch->real);
+    for (int64_t first = 0; !found && first < tensor_rows(&batch->ids); first += rows) {
+        Batch part = batch_rows(batch, first, rows);
+        Pass again = *pass;
+        again.first_sample += first;
+        params_begin_microbatch(&model->params, 0, 1);
+        Tensor *x = model_embed(model, tape, &part.ids, &again);
+        x = model_blocks(model, tape, x, 0, model->config.L, &again);
+        tape_backward(tape, model_loss(model, tape, x, &part.targets), &seed);
+        tape_reset(tape);
+    }
+    fail(1, "try a smaller --learning-rate, or --grad-clip 1",
+         "step %lld: the loss is %g and the norm of its gradient %g; first in the %s", (long long)step,
+         fabs(loss), fabs(grad_norm), found ? found : "sum over micro-batches");
 }

@@ -25,8 +25,10 @@ void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows);
 
-/* Runs the micro-batch again and names the first step in which a number that is not finite appears: "forward
- * of linear 'blocks.0.qkv.weight'". The caller frees it. */
-char *first_not_finite(Model *model, Batch *microbatch, const Pass *pass, const Tensor *seed);
+/* Ends the program when a step's loss or the norm of its gradient is not finite: runs the step's
+ * micro-batches of `rows` windows again and names the first op in which such a number appears: "forward of
+ * linear 'blocks.0.qkv.weight'". */
+void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
+                  double grad_norm);
 
 #endif

@@ -67,7 +67,7 @@ ls "$work/i/checkpoint" | grep -q step && [ -s "$work/i/loss.png" ] && [ -s "$wo
 [ "$(tail -1 "$work/i/loss.csv" | cut -d, -f4)" != "" ]; ok $? "Ctrl-C: the last step has its validation loss"
 
 # ---- numbers that are not finite, budgets, disks ----
-train nan --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0; [ $? = 1 ] && one_line_error nan && says nan.err "step [0-9]*: the loss is" && says nan.err "first in the"; ok $? "a loss that is not finite names the step and the op"
+train nan --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0; [ $? = 1 ] && one_line_error nan && says nan.err "step [0-9]*: the loss" && says nan.err "first in the"; ok $? "a loss that is not finite names the step and the op"
 train budget --device-memory 200K; [ $? = 1 ] && one_line_error budget && says budget.err "passes the budget"; ok $? "a budget that is too small"
 train full --output-dir /dev/full/x; [ $? = 1 ] && one_line_error full; ok $? "an output folder that cannot be made"
 (trap '' XFSZ; ulimit -f 64; train disk); [ $? = 1 ] && one_line_error disk && says disk.err "cannot write"; ok $? "a disk that is full while a checkpoint is written"

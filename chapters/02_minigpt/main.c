@@ -88,16 +88,10 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
         tape_reset(tape);
 
         row->loss += sum / (double)batch->real;
-        if (!isfinite(sum)) {
-            char *where = first_not_finite(model, &part, &pass, seed);
-            fail(1, "try a smaller --learning-rate, or --grad-clip 1",
-                 "step %" PRId64 ": the loss is %g, first in the %s", step + 1, sum, where);
-        }
     }
     row->grad_norm = optimizer_grad_norm(run->optimizer);
-    CHECK(isfinite(row->grad_norm), "try a smaller --learning-rate, or --grad-clip 1",
-          "step %" PRId64 ": the loss is %g, but the norm of its gradient is %g", step + 1, row->loss,
-          row->grad_norm);
+    Pass first = {.training = true, .first_sample = step * c->global_batch};
+    check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm);
     row->lr = schedule_lr(c, step);
     optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
 }
