@@ -80,6 +80,12 @@ test: deps ## install what is missing, run all tests
 deps: ## install the packages that are missing
 	@tests/install-packages
 
+data: deps ## make tokens of a text: make data TEXT=file.txt VOCAB=4096 OUT=data/file [TOKENIZER=path]
+	$(if $(TEXT),,$(error make data needs a text: make data TEXT=file.txt VOCAB=4096 OUT=dir))
+	@$(MAKE) --no-print-directory -s $(BUILD)/prepare_data
+	@$(BUILD)/prepare_data --text '$(TEXT)' --output-dir '$(or $(OUT),data/$(basename $(notdir $(TEXT))))' \
+	    $(if $(VOCAB),--vocab-size '$(VOCAB)') $(if $(TOKENIZER),--tokenizer '$(TOKENIZER)') $(ARGS)
+
 plot: $(BUILD)/plot_runs ## draw the loss of several runs into OUT: make plot RUNS="runs/a runs/b"
 	@$(BUILD)/plot_runs $(or $(OUT),loss.png) $(RUNS)
 
