@@ -31,8 +31,9 @@ struct Dataset {
 };
 
 /* The folder that `make data` left: tokenizer.json and shards (common/shards.h). pad: each window holds one
- * document, cut or padded to T with its padding masked; otherwise documents are packed. Training windows are
- * visited in a new order each epoch (a keyed permutation of their numbers). */
+ * document, behind the END_OF_TEXT that precedes it, cut or padded to T with its padding masked; otherwise
+ * documents are packed. Training windows are visited in a new order each epoch (a keyed permutation of their
+ * numbers). The trigram model is trained on up to 2 M tokens. */
 Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed);
 
 static inline void data_close(Dataset *data) { data->close(data); }

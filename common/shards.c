@@ -44,7 +44,7 @@ static void check_header(const ShardHeader *h, const char *path, size_t file_byt
     size_t body = file_bytes - sizeof *h;
     CHECK(body % h->token_bytes == 0 && body / h->token_bytes == (uint64_t)h->token_count,
           "the file was cut short or changed: make the data anew",
-          "'%s' has %zu bytes behind its header, %" PRId64 " tokens of %u bytes are more or less", path, body,
+          "'%s' has %zu bytes behind its header, %" PRId64 " tokens of %u bytes do not fit that", path, body,
           h->token_count, h->token_bytes);
 }
 
