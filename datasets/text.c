@@ -134,5 +134,5 @@ int64_t text_split_at(const Text *text, int64_t bytes) {
                *line = memchr(data + from, '\n', (size_t)(to - from));
     if (paragraph) return paragraph + 2 - data;
     if (line) return line + 1 - data;
-    return text_cut(text, from, to);
+    return text_cut(text, max64(0, from - bytes / 2), from);
 }

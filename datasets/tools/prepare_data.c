@@ -27,6 +27,7 @@
 
 enum {
     DEFAULT_VOCAB = 4096,
+    LEAST_VOCAB = 257,       /* 256 bytes and END_OF_TEXT */
     CHUNK_BYTES = 1 << 18,   /* of text, encoded by one thread at a time */
     CHUNKS_PER_THREAD = 8,   /* encoded before their tokens are written */
     SAMPLE_BYTES = 50000000, /* of text, for training the tokenizer */
@@ -42,8 +43,9 @@ typedef struct {
 static const Flag flags[] = {
     TEXT_FLAG(Options, 0, "text", text, 1, 4096, "FILE",
               "the text: UTF-8, " END_OF_TEXT " between documents"),
-    INT_FLAG(Options, 0, "vocab-size", vocab_size, 0, 1 << 20,
-             "tokens of the tokenizer that is trained on the text, at least 257; 0: 4096"),
+    INT_FLAG(
+        Options, 0, "vocab-size", vocab_size, LEAST_VOCAB, 1 << 20,
+        "tokens of the tokenizer that is trained on the text; 4096 if neither this nor --tokenizer is given"),
     TEXT_FLAG(Options, 0, "tokenizer", tokenizer, 1, 4096, "PATH",
               "a tokenizer to use instead: tokenizer.json, or a folder with vocab.json and merges.txt"),
     TEXT_FLAG(Options, 0, "output-dir", output_dir, 1, 4096, "FOLDER", "where the data goes"),
@@ -310,8 +312,6 @@ static Options read_options(int argc, char **argv) {
     CHECK_USAGE(!options.tokenizer || !options.vocab_size, "a tokenizer that is given has its own vocabulary",
                 "--tokenizer and --vocab-size (make data: TOKENIZER and VOCAB) exclude each other");
     if (!options.vocab_size) options.vocab_size = DEFAULT_VOCAB;
-    CHECK_USAGE(options.vocab_size >= 257, "256 bytes and " END_OF_TEXT " make 257",
-                "--vocab-size (make data: VOCAB) is %" PRId64 ", must be at least 257", options.vocab_size);
     return options;
 }
 

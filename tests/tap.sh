@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# tap.sh: sourced by tests in shell. `check "what" command ...` is ok when the command succeeds; the test ends
+# with `tap_done`. A folder $temp is there, and gone afterwards.
+set -u
+count=0
+failures=0
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+
+check() {
+    local what=$1 state=ok
+    shift
+    count=$((count + 1))
+    "$@" >"$temp/check.log" 2>&1 || state="not ok" failures=$((failures + 1))
+    echo "$state $count - $what"
+    [ "$state" = ok ] || sed 's/^/# /' "$temp/check.log"
+}
+
+# run COMMAND ...: keeps its exit status in $status and what it says in $temp/out and $temp/err
+run() {
+    status=0
+    "$@" >"$temp/out" 2>"$temp/err" </dev/null || status=$?
+}
+
+# after run: it ended with this status, and one line of error that holds each of the parts
+refused() {
+    local want=$1 part
+    shift
+    cat "$temp/err"
+    [ "$status" = "$want" ] && [ "$(grep -c . "$temp/err")" = 1 ] && grep -q ': error: .*(hint: ' "$temp/err" || return 1
+    for part in "$@"; do grep -qF -- "$part" "$temp/err" || return 1; done
+}
+
+# after run: it succeeded
+succeeded() {
+    cat "$temp/out" "$temp/err"
+    [ "$status" = 0 ]
+}
+
+tap_done() {
+    echo "1..$count"
+    [ "$failures" = 0 ]
+    exit
+}
