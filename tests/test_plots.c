@@ -97,6 +97,11 @@ static void test_hopeless_data(void) {
             ok(plot_draw(&plot, png) && is_png(png, 960, 540), "%s%s", cases[i].what,
                log_y ? ", log scale" : "");
         }
+    double mixed[4] = {-1, 0, 1, 1000};
+    char *svg = svg_of(&(Plot){
+        .log_y = true, .series = &(PlotSeries){NULL, NULL, mixed, 4, PLOT_LINE, 0}, .series_count = 1});
+    ok(strstr(svg, ">1<") && strstr(svg, ">30<"), "a log scale shows what is above zero");
+    free(svg);
     Plot empty = {.levels = &(PlotLevel){-INFINITY, "none"}, .level_count = 1};
     ok(plot_draw(&empty, png), "no curve at all");
     free(png);
@@ -239,7 +244,7 @@ static void test_other_gnuplots(void) {
     static const struct {
         const char *what, *script, *says;
     } failures[] = {{"none", NULL, "there is no gnuplot"},
-                    {"one that fails", "#!/bin/sh\necho broken >&2\nexit 1\n", "gnuplot failed"},
+                    {"one that fails", "#!/bin/sh\necho half\necho broken >&2\nexit 1\n", "gnuplot failed"},
                     {"one that draws nothing", "#!/bin/sh\nexit 0\n", "gnuplot failed"},
                     {"one that dies half-way", "#!/bin/sh\necho half\nkill -9 $$\n", "gnuplot failed"}};
     for (int i = 0; i < COUNT_OF(failures); i++) {

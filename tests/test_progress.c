@@ -52,7 +52,7 @@ static void print_texts(FILE *out) {
 
 static void print_long(FILE *out) {
     Str words = {0}, block = {0};
-    for (int i = 0; i < 60; i++) str_printf(&words, "w%02d\xc3\xa9 ", i);
+    for (int i = 0; i < 60; i++) str_printf(&words, "wor%02d\xc3\xa9 ", i);
     for (int i = 0; i < 200; i++) str_add(&block, "x", 1);
     Progress *progress = progress_start(out, 0, 10, 1);
     progress_text(progress, "words", words.data, words.count);
@@ -101,9 +101,13 @@ static void test_pipe(void) {
     text = printed(print_long);
     ok(longest_line(text) <= 79 && longest_line(text) > 70, "long texts are broken: %d columns",
        longest_line(text));
-    ok(count_of(text, "x") == 200 && strstr(text, "w00\xc3\xa9 w01") && count_of(text, "\xc3\xa9") == 60 &&
-           !strstr(text, "| w00\xc3\xa9\n"),
+    ok(count_of(text, "x") == 200 && strstr(text, "wor00\xc3\xa9 wor01") && count_of(text, "\xc3\xa9") == 60 &&
+           !strstr(text, "| wor00\xc3\xa9\n"),
        "at spaces where there are some, and nothing is lost");
+    int broken = 0;
+    for (const char *line = text; (line = strstr(line, "  | ")) && line[4] != 'x'; line += 4)
+        broken += line[4] != 'w';
+    ok(broken == 0, "no word that fits is cut in two");
 }
 
 /* ---- a terminal ---- */
