@@ -152,13 +152,17 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
         svg ? "svg" : "pngcairo", plot->width ? plot->width : 960, plot->height ? plot->height : 540);
     int labelled = 0;
     for (int i = 0; i < plot->series_count; i++) labelled += plot->series[i].label != NULL;
+    bool key_above = labelled >= 1 && labelled <= 3; /* a longer one would not fit there */
     str_printf(script,
                "set border 3 linecolor rgb '#888888'\n"
                "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
                "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
                "set key %s reverse Left samplen 2.5 textcolor rgb '#333333'\n"
-               "set format '%%g'\nset rmargin 3\nset tmargin 4.5\n",
-               labelled > 3 ? "inside top right vertical" : "at graph 0.5, 1.06 center center horizontal");
+               "set format '%%g'\nset rmargin 3\nset tmargin %g\n",
+               key_above ? "at graph 0.5, 1.06 center center horizontal" : "inside top right vertical",
+               key_above     ? 4.5
+               : plot->title ? 3.0
+                             : 1.5);
     str_printf(script, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", x.low, x.high, y.low, y.high);
     add_text(script, "label", plot->title,
              "at screen 0.5, 0.955 center font ',14'"); /* gnuplot's own: under the key */
