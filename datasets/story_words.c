@@ -115,52 +115,47 @@ static const char *const mood_cells[] = {
 TABLE(mood, 2);
 
 static const char *const pet_cells[] = {
-    "name", "Biscuit", "Pepper", "Button", "Shadow", "Lucky", "Clover", "Pip", "Muffin",
+    "name", "Pepper", "Button", "Shadow", "Lucky", "Clover", "Pip",
 };
 TABLE(pet, 1);
 
-static const char *const bed_cells[] = {
-    "name", "box", "bag", "bucket", "blanket", "coat", "cart",
-};
-TABLE(bed, 1);
-
 static const char *const cake_cells[] = {
-    "name", "apple", "lemon", "chocolate", "cherry", "pumpkin", "walnut",
+    "name", "apple", "lemon", "cherry", "carrot", "plum",
 };
 TABLE(cake, 1);
 
 static const char *const ingredient_cells[] = {
-    "name", "sugar", "butter", "flour", "cream", "salt", "cinnamon",
+    "name", "sugar", "butter", "flour", "cream", "salt",
 };
 TABLE(ingredient, 1);
 
 static const char *const fear_cells[] = {
-    "name", "the dark", "thunder", "deep water", "loud noises", "strangers", "ghosts", "spiders",
+    "name", "the dark", "thunder", "deep water", "ghosts", "spiders",
 };
 TABLE(fear, 1);
 
 static const char *const limb_cells[] = {
-    "name", "knee", "foot", "arm", "elbow", "hand", "toe",
+    "name", "knee", "foot", "arm", "hand", "leg",
 };
 TABLE(limb, 1);
 
 static const char *const plant_cells[] = {
-    "name", "bean", "melon", "rose", "sunflower", "tomato", "tulip", "turnip", "violet",
+    "name", "bean", "melon", "rose", "tomato", "tulip", "turnip",
 };
 TABLE(plant, 1);
 
 static const char *const dish_cells[] = {
-    "name", "vase", "plate", "jug", "clock", "mirror", "teapot", "bowl",
+    "name", "plate", "jug", "clock", "mirror", "comb",
 };
 TABLE(dish, 1);
 
 static const char *const treasure_cells[] = {
-    "name", "coins", "pearls", "candles", "marbles", "stamps", "feathers", "crystals",
+    "name", "coins", "pearls", "candles", "marbles", "stamps",
 };
 TABLE(treasure, 1);
 
 static const char *const picnic_cells[] = {
-    "name", "sandwiches", "pancakes", "cookies", "grapes", "soup", "pears",
+    "name", "cookies", "grapes", "soup", "pears", "buns",
 };
 TABLE(picnic, 1);
 
@@ -171,29 +166,12 @@ TABLE(number, 1);
 /* clang-format on */
 
 const StoryRole story_roles[STORY_ROLES] = {
-    {"hero", &people},
-    {"friend", &people},
-    {"elder", &elder},
-    {"animal", &animal},
-    {"color", &color},
-    {"thing", &thing},
-    {"place", &place},
-    {"spot", &spot},
-    {"corner", &corner},
-    {"weather", &weather},
-    {"time", &time},
-    {"trait", &trait},
-    {"mood", &mood},
-    {"pet", &pet},
-    {"bed", &bed},
-    {"cake", &cake},
-    {"fear", &fear},
-    {"limb", &limb},
-    {"ingredient", &ingredient},
-    {"plant", &plant},
-    {"dish", &dish},
-    {"treasure", &treasure},
-    {"picnic", &picnic},
-    {"number", &number},
-    {"plot", &story_plots},
+    {"hero", &people},   {"friend", &people},    {"elder", &elder},       {"animal", &animal},
+    {"color", &color},   {"thing", &thing},      {"place", &place},       {"spot", &spot},
+    {"corner", &corner}, {"weather", &weather},  {"time", &time},         {"trait", &trait},
+    {"mood", &mood},     {"pet", &pet},
+
+    {"cake", &cake},     {"fear", &fear},        {"limb", &limb},         {"ingredient", &ingredient},
+    {"plant", &plant},   {"dish", &dish},        {"treasure", &treasure}, {"picnic", &picnic},
+    {"number", &number}, {"plot", &story_plots},
 };

@@ -15,7 +15,7 @@ typedef struct {
     const StoryTable *table;
 } StoryRole;
 
-enum { STORY_ROLES = 25 };
+enum { STORY_ROLES = 24 };
 extern const StoryRole story_roles[STORY_ROLES];
 /* story_plots.c */
 extern const StoryTable story_plots;
