@@ -8,30 +8,34 @@
 
 /* ---- templates ---- */
 
-/* The role and the column that the `{` at p names; *end is behind the `}`. */
-static int find_role(const char *p, int *column, bool *capital, const char **end) {
-    p += *p == '{';
-    *capital = *p == '^';
-    p += *capital;
+/* {role}, {role.column}, {^role.column} */
+typedef struct {
+    int role, column;
+    bool capital;
+    const char *end; /* behind the } */
+} Mention;
+
+static bool is_word(const char *word, const char *p, size_t length) {
+    return strlen(word) == length && !strncmp(word, p, length);
+}
+
+/* Reads the mention at p, a `{`. */
+static Mention read_mention(const char *p) {
+    Mention m = {.capital = p[1] == '^'};
+    p += 1 + m.capital;
     size_t length = strcspn(p, ".}");
-    int role = 0;
-    while (role < STORY_ROLES &&
-           (strlen(story_roles[role].name) != length || strncmp(story_roles[role].name, p, length)))
-        role++;
-    ASSERT(role < STORY_ROLES);
-    const StoryTable *table = story_roles[role].table;
-    *column = 0;
+    while (m.role < STORY_ROLES && !is_word(story_roles[m.role].name, p, length)) m.role++;
+    ASSERT(m.role < STORY_ROLES);
     p += length;
     if (*p == '.') {
+        const StoryTable *table = story_roles[m.role].table;
         length = strcspn(++p, "}");
-        while (*column < table->columns &&
-               (strlen(table->cells[*column]) != length || strncmp(table->cells[*column], p, length)))
-            ++*column;
-        ASSERT(*column < table->columns);
+        while (m.column < table->columns && !is_word(table->cells[m.column], p, length)) m.column++;
+        ASSERT(m.column < table->columns);
         p += length;
     }
-    *end = p + 1;
-    return role;
+    m.end = p + 1;
+    return m;
 }
 
 /* From just inside a `[`, or inside one of its alternatives: the next `|` or `]` of this choice. */
@@ -74,20 +78,17 @@ int story_next(StoryWalk *walk) {
         } else if (**at == ']') {
             ++*at;
         } else if (**at == '{') {
-            int column;
-            bool capital;
-            const char *end;
-            int role = find_role(*at, &column, &capital, &end);
-            const StoryTable *table = story_roles[role].table;
-            if (walk->row[role] < 0) {
+            Mention m = read_mention(*at);
+            const StoryTable *table = story_roles[m.role].table;
+            if (walk->row[m.role] < 0) {
                 int options = 0;
                 for (int row = 0; row < table->rows; row++) options += row_is_free(walk, table, row);
                 return options;
             }
             ASSERT(walk->depth < STORY_DEPTH);
-            *at = end;
-            walk->capital |= capital;
-            walk->at[walk->depth++] = table->cells[(walk->row[role] + 1) * table->columns + column];
+            *at = m.end;
+            walk->capital |= m.capital;
+            walk->at[walk->depth++] = table->cells[(walk->row[m.role] + 1) * table->columns + m.column];
         } else {
             say(walk, *(*at)++);
         }
@@ -100,14 +101,18 @@ void story_take(StoryWalk *walk, int option) {
     if (**at == '[') {
         for (++*at; option > 0; option--) *at = alternative_end(*at) + 1;
     } else {
-        int column;
-        bool capital;
-        const char *end;
-        int role = find_role(*at, &column, &capital, &end), row = 0;
+        int role = read_mention(*at).role, row = 0;
         for (;; row++)
             if (row_is_free(walk, story_roles[role].table, row) && option-- == 0) break;
         walk->row[role] = row;
     }
+}
+
+void story_option(const StoryWalk *walk, int option, Str *text) {
+    StoryWalk fork = *walk;
+    fork.text = text;
+    story_take(&fork, option);
+    story_next(&fork);
 }
 
 /* ---- making and parsing ---- */
@@ -125,22 +130,17 @@ double story_make(uint64_t seed, uint64_t index, Str *text) {
 }
 
 bool story_parse(const char *text, size_t bytes, double *minus_log_p) {
-    Str said = {0}, head = {0};
+    Str said = {0}, next = {0};
     StoryWalk walk = story_begin(&said);
-    size_t done = 0; /* bytes of text that the walk has said */
     *minus_log_p = 0;
     int options;
-    while ((options = story_next(&walk)) > 0) {
-        done = said.count;
+    while ((options = story_next(&walk)) > 0 && said.count <= bytes) {
+        size_t left = bytes - said.count;
         int matches = 0, match = 0;
         for (int option = 0; option < options; option++) {
-            StoryWalk fork = walk;
-            fork.text = &head;
-            head.count = 0;
-            story_take(&fork, option);
-            story_next(&fork);
-            if (head.count && done <= bytes && head.count <= bytes - done &&
-                !memcmp(head.data, text + done, head.count)) {
+            next.count = 0;
+            story_option(&walk, option, &next);
+            if (next.count > 0 && next.count <= left && !memcmp(next.data, text + said.count, next.count)) {
                 matches++;
                 match = option;
             }
@@ -151,6 +151,6 @@ bool story_parse(const char *text, size_t bytes, double *minus_log_p) {
     }
     bool whole = options == 0 && said.count == bytes && !memcmp(said.data, text, bytes);
     str_free(&said);
-    str_free(&head);
+    str_free(&next);
     return whole;
 }

@@ -31,6 +31,8 @@ StoryWalk story_begin(Str *text);
 int story_next(StoryWalk *walk);
 /* Takes option 0 .. story_next() - 1 of the draw that the walk stands at. */
 void story_take(StoryWalk *walk, int option);
+/* Appends what an option would say, up to the next draw, without taking it. */
+void story_option(const StoryWalk *walk, int option, Str *text);
 
 /* Appends story `index` of `seed` to *text and returns -ln p of its draws, in nats. */
 double story_make(uint64_t seed, uint64_t index, Str *text);

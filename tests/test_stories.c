@@ -70,12 +70,7 @@ static Site *find_site(const StoryWalk *walk, int options) {
 static int count_overlaps(const StoryWalk *walk, int options) {
     Str said[MAX_OPTIONS] = {0};
     int overlaps = 0;
-    for (int i = 0; i < options; i++) {
-        StoryWalk fork = *walk;
-        fork.text = &said[i];
-        story_take(&fork, i);
-        story_next(&fork);
-    }
+    for (int i = 0; i < options; i++) story_option(walk, i, &said[i]);
     for (int i = 0; i < options; i++)
         for (int j = 0; j < options; j++)
             if (i != j && said[i].count <= said[j].count)
@@ -96,11 +91,8 @@ static void test_draws(void) {
             if (i < 1000) overlaps += count_overlaps(&walk, options);
             int option = 0;
             for (; option < options; option++) {
-                StoryWalk fork = walk;
                 Str head = {0};
-                fork.text = &head;
-                story_take(&fork, option);
-                story_next(&fork);
+                story_option(&walk, option, &head);
                 bool found = !strncmp(head.data, text.data + said.count, head.count);
                 str_free(&head);
                 if (found) break;
