@@ -35,8 +35,7 @@ struct Encoder {
     CacheEntry *cache;
 
     /* of long pieces */
-    Row row;
-    uint32_t *rank; /* of the merge of a position and the next one, or NO_MERGE */
+    Cell *row; /* note: the rank of the merge of a position and the next one, or NO_MERGE */
     size_t capacity;
     PlacePool pool;
     Places *places; /* per rank; all empty between pieces */
@@ -59,11 +58,10 @@ EncoderPool *encoder_pool_new(void) {
 }
 
 static void release_long(Encoder *e) {
-    row_free(&e->row);
-    free(e->rank);
-    free(e->pool.nodes);
+    free(e->row);
+    free(e->pool.blocks);
     free(e->ranks.keys);
-    e->rank = NULL;
+    e->row = NULL;
     e->capacity = 0;
     e->pool = EMPTY_POOL;
     e->ranks = (Heap){0};
@@ -128,9 +126,9 @@ static int32_t *merge_short(const Tokenizer *t, const char *piece, size_t bytes,
 
 /* Notes which merge, if any, applies at a position. */
 static void offer(const Tokenizer *t, Encoder *e, uint32_t position) {
-    uint32_t next = e->row.next[position];
-    uint32_t rank = next == NOWHERE ? NO_MERGE : merge_rank(t, e->row.symbol[position], e->row.symbol[next]);
-    e->rank[position] = rank;
+    Cell *cell = &e->row[position];
+    uint32_t rank = cell->next == NOWHERE ? NO_MERGE : merge_rank(t, cell->symbol, e->row[cell->next].symbol);
+    cell->note = rank;
     if (rank == NO_MERGE) return;
     if (e->places[rank].first == NOWHERE) heap_push(&e->ranks, (HeapKey){rank, 0});
     places_add(&e->places[rank], &e->pool, position);
@@ -143,13 +141,12 @@ static int32_t *merge_long(const Tokenizer *t, Encoder *e, const char *piece, si
     }
     if (bytes > e->capacity) {
         release_long(e);
-        row_allocate(&e->row, bytes);
-        e->rank = xmalloc(bytes * sizeof *e->rank);
+        e->row = row_allocate(bytes);
         e->capacity = bytes;
     }
-    Row *row = &e->row;
+    Cell *row = e->row;
     row_link(row, 0, (uint32_t)bytes);
-    for (size_t i = 0; i < bytes; i++) row->symbol[i] = t->byte_token[(unsigned char)piece[i]];
+    for (size_t i = 0; i < bytes; i++) row[i].symbol = t->byte_token[(unsigned char)piece[i]];
     for (size_t i = 0; i < bytes; i++) offer(t, e, (uint32_t)i);
     while (e->ranks.count) {
         uint32_t rank = (uint32_t)e->ranks.keys[0].major;
@@ -158,13 +155,16 @@ static int32_t *merge_long(const Tokenizer *t, Encoder *e, const char *piece, si
             heap_pop(&e->ranks);
             continue;
         }
-        if (e->rank[position] != rank) continue; /* a neighbour was merged in the meantime */
-        e->rank[row->next[position]] = NO_MERGE;
+        if (row[position].note != rank) continue; /* a neighbour was merged in the meantime */
+        row[row[position].next].note = NO_MERGE;
         row_merge(row, position, t->merges[rank].result);
         offer(t, e, position);
-        if (row->prev[position] != NOWHERE) offer(t, e, row->prev[position]);
+        if (row[position].prev != NOWHERE) offer(t, e, row[position].prev);
     }
-    for (uint32_t i = 0; i != NOWHERE; i = row->next[i]) *out++ = row->symbol[i];
+    for (uint32_t i = 0; i != NOWHERE; i = row[i].next) *out++ = row[i].symbol;
+    e->pool.used =
+        0; /* all lists are empty: the next piece fills the blocks in order again, which is faster */
+    e->pool.spare = NOWHERE;
     if (bytes > KEPT_PIECE) release_long(e);
     return out;
 }

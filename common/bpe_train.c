@@ -19,8 +19,7 @@ typedef struct {
 } PairCount;
 
 typedef struct {
-    Row row;              /* all different pieces, one behind the other */
-    uint32_t *piece;      /* of each position */
+    Cell *row;            /* all different pieces, one behind the other; note: the piece */
     int64_t *occurrences; /* of each piece */
     uint32_t pieces, positions;
 
@@ -107,44 +106,43 @@ static void load_pieces(Trainer *r, const PieceTable *table) {
     size_t positions = 0;
     for (size_t i = 0; i < table->size; i++)
         if (table->slots[i].length > 1) positions += table->slots[i].length; /* one byte has no pairs */
-    row_allocate(&r->row, positions);
-    r->piece = xmalloc(positions * sizeof *r->piece);
+    r->row = row_allocate(positions);
     r->occurrences = xmalloc(table->used * sizeof *r->occurrences);
     for (size_t i = 0; i < table->size; i++) {
         const PieceCount *piece = &table->slots[i];
         if (piece->length < 2) continue;
-        row_link(&r->row, r->positions, (uint32_t)piece->length);
+        row_link(r->row, r->positions, (uint32_t)piece->length);
         for (size_t k = 0; k < piece->length; k++, r->positions++) {
-            r->row.symbol[r->positions] = byte_alphabet_order((unsigned char)piece->start[k]);
-            r->piece[r->positions] = r->pieces;
+            r->row[r->positions].symbol = byte_alphabet_order((unsigned char)piece->start[k]);
+            r->row[r->positions].note = r->pieces;
         }
         r->occurrences[r->pieces++] = piece->count;
     }
     for (uint32_t i = 0; i < r->positions; i++)
-        if (r->row.next[i] != NOWHERE)
-            pair_grow(r, r->row.symbol[i], r->row.symbol[i + 1], r->occurrences[r->piece[i]], i);
+        if (r->row[i].next != NOWHERE)
+            pair_grow(r, r->row[i].symbol, r->row[i + 1].symbol, r->occurrences[r->row[i].note], i);
     push_grown(r);
 }
 
 /* Replaces left right by the merge's result in all pieces, and counts the neighbours anew. */
 static void merge_everywhere(Trainer *r, Merge merge) {
-    Row *row = &r->row;
+    Cell *row = r->row;
     PairCount *pair = pair_find(r, pair_of(merge.left, merge.right));
     Places places = pair->places;
     pair->places = NO_PLACES; /* no place is added below: every new pair has the longer result in it */
     for (uint32_t at; (at = places_take(&places, &r->pool)) != NOWHERE;) {
-        uint32_t next = row->next[at];
-        if (row->symbol[at] != merge.left || next == NOWHERE || row->symbol[next] != merge.right) continue;
-        int64_t count = r->occurrences[r->piece[at]];
+        uint32_t next = row[at].next;
+        if (row[at].symbol != merge.left || next == NOWHERE || row[next].symbol != merge.right) continue;
+        int64_t count = r->occurrences[row[at].note];
         row_merge(row, at, merge.result);
-        uint32_t before = row->prev[at], after = row->next[at];
+        uint32_t before = row[at].prev, after = row[at].next;
         if (before != NOWHERE) {
-            pair_find(r, pair_of(row->symbol[before], merge.left))->count -= count;
-            pair_grow(r, row->symbol[before], merge.result, count, before);
+            pair_find(r, pair_of(row[before].symbol, merge.left))->count -= count;
+            pair_grow(r, row[before].symbol, merge.result, count, before);
         }
         if (after != NOWHERE) {
-            pair_find(r, pair_of(merge.right, row->symbol[after]))->count -= count;
-            pair_grow(r, merge.result, row->symbol[after], count, at);
+            pair_find(r, pair_of(merge.right, row[after].symbol))->count -= count;
+            pair_grow(r, merge.result, row[after].symbol, count, at);
         }
     }
     pair_find(r, pair_of(merge.left, merge.right))->count = 0; /* the table may have moved */
@@ -200,11 +198,10 @@ Tokenizer *tokenizer_train(const char *text, size_t bytes, int vocab_size) {
     AddedToken *added = xmalloc(sizeof *added);
     *added = (AddedToken){.id = vocabulary_add(&v, END_OF_TEXT, strlen(END_OF_TEXT), true), .special = true};
 
-    row_free(&r.row);
-    free(r.piece);
+    free(r.row);
     free(r.occurrences);
     free(r.pairs);
-    free(r.pool.nodes);
+    free(r.pool.blocks);
     free(r.heap.keys);
     free(r.grown);
     return tokenizer_new(v, merges.data, merges.count, added, 1, "the trained tokenizer");

@@ -4,38 +4,39 @@
 
 /* ---- the row ---- */
 
-void row_allocate(Row *row, size_t count) {
+Cell *row_allocate(size_t count) {
     CHECK(count < NOWHERE, "use a part of the text", "%zu bytes are too many to merge at once", count);
-    row->symbol = xmalloc(count * sizeof *row->symbol);
-    row->prev = xmalloc(count * sizeof *row->prev);
-    row->next = xmalloc(count * sizeof *row->next);
+    return xmalloc(count * sizeof(Cell));
 }
 
-void row_free(Row *row) {
-    free(row->symbol);
-    free(row->prev);
-    free(row->next);
-    *row = (Row){0};
-}
-
-void row_link(Row *row, uint32_t first, uint32_t count) {
+void row_link(Cell *row, uint32_t first, uint32_t count) {
     for (uint32_t i = first; i < first + count; i++) {
-        row->prev[i] = i == first ? NOWHERE : i - 1;
-        row->next[i] = i == first + count - 1 ? NOWHERE : i + 1;
+        row[i].prev = i == first ? NOWHERE : i - 1;
+        row[i].next = i == first + count - 1 ? NOWHERE : i + 1;
     }
 }
 
 /* ---- places ---- */
 
-void places_grow(PlacePool *pool) {
-    CHECK(pool->capacity < NOWHERE / 2, "use a part of the text", "more than %u places of pairs",
-          pool->capacity);
-    uint32_t capacity = pool->capacity ? 2 * pool->capacity : 64;
-    pool->nodes = xrealloc(pool->nodes, capacity * sizeof *pool->nodes);
-    for (uint32_t i = pool->capacity; i < capacity; i++)
-        pool->nodes[i].next = i + 1 < capacity ? i + 1 : NOWHERE;
-    pool->spare = pool->capacity;
-    pool->capacity = capacity;
+void places_extend(Places *places, PlacePool *pool) {
+    uint32_t block = pool->spare;
+    if (block != NOWHERE) {
+        pool->spare = pool->blocks[block].next;
+    } else {
+        if (pool->used == pool->capacity) {
+            CHECK(pool->capacity < NOWHERE / 2, "use a part of the text", "more than %u blocks of places",
+                  pool->capacity);
+            pool->capacity = pool->capacity ? 2 * pool->capacity : 64;
+            pool->blocks = xrealloc(pool->blocks, pool->capacity * sizeof *pool->blocks);
+        }
+        block = pool->used++;
+    }
+    if (places->first == NOWHERE)
+        *places = (Places){.first = block};
+    else
+        pool->blocks[places->last].next = block;
+    places->last = block;
+    places->end = 0;
 }
 
 static int compare_positions(const void *a, const void *b) {
@@ -43,16 +44,32 @@ static int compare_positions(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-void places_sort(Places *places, PlacePool *pool) {
+/* Copies all positions of a list to `out` (NULL: only counts them), or from there back into the list. */
+static size_t places_copy(const Places *places, PlacePool *pool, uint32_t *out, bool back) {
     size_t count = 0;
-    for (uint32_t node = places->first; node != NOWHERE; node = pool->nodes[node].next) count++;
-    uint32_t *positions = xmalloc(count * sizeof *positions), i = 0;
-    for (uint32_t node = places->first; node != NOWHERE; node = pool->nodes[node].next)
-        positions[i++] = pool->nodes[node].position;
+    uint32_t block = places->first;
+    for (uint32_t i = places->begin; block != places->last || i < places->end; i++) {
+        if (i == BLOCK_PLACES) {
+            block = pool->blocks[block].next;
+            i = 0;
+        }
+        uint32_t *position = &pool->blocks[block].position[i];
+        if (back)
+            *position = out[count];
+        else if (out)
+            out[count] = *position;
+        count++;
+    }
+    return count;
+}
+
+void places_sort(Places *places, PlacePool *pool) {
+    size_t count = places_copy(places, pool, NULL, false);
+    uint32_t *positions = xmalloc(count * sizeof *positions);
+    places_copy(places, pool, positions, false);
     qsort(positions, count, sizeof *positions, compare_positions);
-    i = 0;
-    for (uint32_t node = places->first; node != NOWHERE; node = pool->nodes[node].next)
-        pool->nodes[node].position = positions[i++];
+    places_copy(places, pool, positions, true);
+    places->newest = positions[count - 1];
     places->unsorted = false;
     free(positions);
 }
