@@ -24,7 +24,9 @@ typedef struct {
     bool tied; /* the head is the token embedding */
     double dropout;
     double norm_eps;
-    Init init; /* gpt2: N(0, 0.02), residual projections / sqrt(2L); xavier: uniform, embeddings N(0, 1/16) */
+    Init
+        init; /* gpt2: normal, residual projections / sqrt(2L); xavier: uniform, embeddings N(0, 1/sqrt(C)) */
+    double init_deviation; /* of gpt2's normal; 0.02 suits a width of 768, a narrow model wants more */
 } ModelConfig;
 
 typedef struct {

@@ -45,7 +45,9 @@ const Flag config_flags[] = {
          "share of activations dropped in training"),
     REAL(ARGS_MODEL, "norm-eps", model.norm_eps, 1e-12, 1, ENDS_INCLUDED, "added to the variance in a norm"),
     ENUM(ARGS_MODEL, "init", model.init, "gpt2|xavier",
-         "normal with deviation 0.02, or uniform by fan-in and fan-out"),
+         "weights at the start: normal, or uniform by fan-in and fan-out"),
+    REAL(ARGS_MODEL, "init-deviation", model.init_deviation, 0, 1, LOW_EXCLUDED,
+         "of the normal: --init gpt2"),
     BOOL(ARGS_MODEL, "print-model", print_model, "print every parameter with its shape, and end"),
 
     INT(ARGS_BATCH, "micro-batch-size", micro_batch, 1, 1 * M1, "windows in one forward and backward"),

@@ -32,7 +32,8 @@ static Param *add_param(Model *m, const char *prefix, const char *suffix, Shape 
 
 static Param *add_embedding(Model *m, const char *name, int64_t rows) {
     Param *p = add_param(m, name, ".weight", SHAPE(rows, m->config.C));
-    fill_normal(m, p, m->config.init == INIT_XAVIER ? 1 / sqrt((double)m->config.C) : 0.02);
+    fill_normal(m, p,
+                m->config.init == INIT_XAVIER ? 1 / sqrt((double)m->config.C) : m->config.init_deviation);
     return p;
 }
 
@@ -58,7 +59,8 @@ static void linear_create(Model *m, Linear *layer, const char *name, int64_t in,
     if (m->config.init == INIT_XAVIER)
         fill_xavier(m, layer->weight, in, part_sizes[0]);
     else /* Radford et al. 2019: the residual stream sums 2 L of these */
-        fill_normal(m, layer->weight, into_residual ? 0.02 / sqrt(2.0 * (double)m->config.L) : 0.02);
+        fill_normal(m, layer->weight,
+                    m->config.init_deviation / (into_residual ? sqrt(2.0 * (double)m->config.L) : 1));
     if (!m->config.bias) return;
     layer->bias = add_param(m, name, ".bias", SHAPE(out));
     fill(layer->bias, 0);
@@ -142,7 +144,7 @@ Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const
         if (config->init == INIT_XAVIER)
             fill_xavier(m, m->head, config->C, config->V);
         else
-            fill_normal(m, m->head, 0.02);
+            fill_normal(m, m->head, config->init_deviation);
     }
     m->head->in_matmul = true;
     if (config->bias && !config->tied) {

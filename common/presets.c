@@ -26,7 +26,8 @@
                   .norm = NORM_RMSNORM,                                                                      \
                   .positions = POSITIONS_ROPE,                                                               \
                   .activation = ACTIVATION_SWIGLU,                                                           \
-                  .norm_eps = 1e-6},                                                                         \
+                  .norm_eps = 1e-6,                                                                          \
+                  .init_deviation = 0.02},                                                                   \
         .micro_batch = 4, .global_batch = 64, .max_steps = 100000, .optimizer = OPTIMIZER_ADAMW,             \
         .learning_rate = RATE, .min_lr = 3e-5, .warmup_ratio = 0.05, .beta1 = 0.9, .beta2 = 0.95,            \
         .eps = 1e-8, .weight_decay = 0.01, .grad_clip = 1, .eval_interval = 500, .sample_interval = 1000,    \
@@ -34,7 +35,8 @@
     }
 
 static const Config presets[] = {
-    /* a minute on two cores, on the stories */
+    /* a minute on two cores, on the stories. Updates count more than their batch here: with 32 windows a step
+     * the same minute closed 57% of the gap between trigram and floor, with 8 windows 90%. */
     {.preset = "tiny",
      .model = {.V = 0, /* the data's: the stories have 1024 */
                .C = 128,
@@ -48,16 +50,17 @@ static const Config presets[] = {
                .activation = ACTIVATION_GELU,
                .tied = true,
                .norm_eps = 1e-5,
-               .init = INIT_GPT2},
+               .init = INIT_GPT2,
+               .init_deviation = 0.06},
      .micro_batch = 4,
-     .global_batch = 32,
-     .max_steps = 160,
-     .learning_rate = 5e-3,
-     .min_lr = 5e-4,
+     .global_batch = 8,
+     .max_steps = 700,
+     .learning_rate = 4e-3,
+     .min_lr = 2e-4,
      .warmup_ratio = 0.1,
-     .eval_interval = 20,
-     .sample_interval = 40,
-     .save_interval = 80,
+     .eval_interval = 50,
+     .sample_interval = 175,
+     .save_interval = 175,
      ADAMW_GPT3,
      WATCHED,
      SAMPLED},
@@ -77,7 +80,8 @@ static const Config presets[] = {
                .activation = ACTIVATION_RELU,
                .bias = true,
                .norm_eps = 1e-6,
-               .init = INIT_XAVIER},
+               .init = INIT_XAVIER,
+               .init_deviation = 0.02},
      .micro_batch = 8,
      .global_batch = 256,
      .max_steps = 8200,
@@ -112,7 +116,8 @@ static const Config presets[] = {
                .bias = true,
                .tied = true,
                .norm_eps = 1e-5,
-               .init = INIT_GPT2},
+               .init = INIT_GPT2,
+               .init_deviation = 0.02},
      .micro_batch = 4,
      .global_batch = 512,
      .max_steps = 19073,

@@ -217,7 +217,7 @@ static const struct {
      "--micro-batch-size 1048576 x --max-seq-length 1048576 is too large"},
     {"--max-steps 1099511627776 --global-batch-size 1073741824", "x --max-seq-length 256 is too large"},
     {"--num-microbatches 1073741824 --micro-batch-size 1048576 --max-steps 1000000", "is too large"},
-    {"--stop-at-step 161", "--stop-at-step 161 is beyond --max-steps 160"},
+    {"--stop-at-step 701", "--stop-at-step 701 is beyond --max-steps 700"},
     {"--min-lr 0.1", "--min-lr 0.1 is above --learning-rate 0.005"},
     {"--learning-rate 1e-3 --min-lr 2e-3", "--min-lr 0.002 is above --learning-rate 0.001"},
 };
@@ -244,7 +244,7 @@ static void test_bad(void) {
 
 static void test_good(void) {
     Config c = parse("");
-    ok(strcmp(c.preset, "tiny") == 0 && c.model.C == 128 && c.max_steps == 160, "tiny is the default");
+    ok(strcmp(c.preset, "tiny") == 0 && c.model.C == 128 && c.max_steps == 700, "tiny is the default");
     ok(c.model.K == 4 && c.num_microbatches == 8 && strcmp(c.output_dir, "runs/prog") == 0,
        "key-value heads, micro-batches and the output folder follow");
     ok(!c.data_dir && !c.prompt, "texts that were not given are NULL");
@@ -273,14 +273,14 @@ static void test_good(void) {
            parse("--device-memory 5K").device_memory == 5120 &&
            parse("--device-memory 77").device_memory == 77,
        "sizes with every unit");
-    ok(parse("--prompt=").max_steps == 160, "an empty prompt is a prompt");
+    ok(parse("--prompt=").max_steps == 700, "an empty prompt is a prompt");
 
     c = parse("--learning-rate 1e-3");
     close_to(c.min_lr, 1e-4, 1e-15, "min-lr follows the learning rate in the preset's ratio");
     c = parse("--preset minigpt --learning-rate 1e-4");
     ok(c.min_lr == 1e-4, "a constant rate stays constant");
     c = parse("--min-lr 1e-3");
-    ok(c.min_lr == 1e-3 && c.learning_rate == 5e-3, "min-lr alone");
+    ok(c.min_lr == 1e-3 && c.learning_rate == 4e-3, "min-lr alone");
 
     c = parse("--num-microbatches 3");
     ok(c.global_batch == 12 && c.micro_batch == 4, "micro-batches alone: the global batch follows");
@@ -318,7 +318,7 @@ static void test_presets(void) {
         int64_t parameters, global_batch, micro_batch;
         double learning_rate, min_lr;
     } want[] = {
-        /* tiny takes the vocabulary of its data */ {"tiny", 820352, 32, 4, 5e-3, 5e-4},
+        /* tiny takes the vocabulary of its data */ {"tiny", 820352, 8, 4, 4e-3, 2e-4},
         {"minigpt", 27430481, 256, 8, 1e-3, 1e-3},
         {"gpt2", 124439808, 512, 4, 6e-4, 6e-5},
         {"small", 190460160, 64, 4, 6e-4, 3e-5},
@@ -465,7 +465,7 @@ static void test_own(void) {
     int argc = split("--size=512 --no-check --kernel blas --seed 9 --max-steps 7 --title Speed", " ", argv);
     Config c = args_parse(argc, argv, &program);
     ok(own.size == 512 && !own.check && own.kernel == 2 && own.repeat == 7 && c.seed == 9 &&
-           c.max_steps == 160 && strcmp(own.title, "Speed") == 0,
+           c.max_steps == 700 && strcmp(own.title, "Speed") == 0,
        "own flags, next to shared ones and instead of one");
     json_t *json = args_to_json(&program, &c);
     char *text = json_dumps(json, JSON_COMPACT);
