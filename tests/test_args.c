@@ -206,7 +206,7 @@ static const struct {
      "6, or --hidden-size 8 or 16)"},
     {"--global-batch-size 30", "--global-batch-size 30 is not a multiple of --micro-batch-size 4 (hint: use "
                                "--micro-batch-size 3 or 5, or --global-batch-size 28 or 32)"},
-    {"--micro-batch-size 64", "use --micro-batch-size 32, or --global-batch-size 64)"},
+    {"--micro-batch-size 64", "use --micro-batch-size 8, or --global-batch-size 64)"},
     {"--global-batch-size 32 --num-microbatches 5",
      "use --num-microbatches 4 or 8, or --global-batch-size 30 or "
      "35)"},
@@ -218,7 +218,7 @@ static const struct {
     {"--max-steps 1099511627776 --global-batch-size 1073741824", "x --max-seq-length 256 is too large"},
     {"--num-microbatches 1073741824 --micro-batch-size 1048576 --max-steps 1000000", "is too large"},
     {"--stop-at-step 701", "--stop-at-step 701 is beyond --max-steps 700"},
-    {"--min-lr 0.1", "--min-lr 0.1 is above --learning-rate 0.005"},
+    {"--min-lr 0.1", "--min-lr 0.1 is above --learning-rate 0.004"},
     {"--learning-rate 1e-3 --min-lr 2e-3", "--min-lr 0.002 is above --learning-rate 0.001"},
 };
 
@@ -245,7 +245,7 @@ static void test_bad(void) {
 static void test_good(void) {
     Config c = parse("");
     ok(strcmp(c.preset, "tiny") == 0 && c.model.C == 128 && c.max_steps == 700, "tiny is the default");
-    ok(c.model.K == 4 && c.num_microbatches == 8 && strcmp(c.output_dir, "runs/prog") == 0,
+    ok(c.model.K == 4 && c.num_microbatches == 2 && strcmp(c.output_dir, "runs/prog") == 0,
        "key-value heads, micro-batches and the output folder follow");
     ok(!c.data_dir && !c.prompt, "texts that were not given are NULL");
 
@@ -276,7 +276,7 @@ static void test_good(void) {
     ok(parse("--prompt=").max_steps == 700, "an empty prompt is a prompt");
 
     c = parse("--learning-rate 1e-3");
-    close_to(c.min_lr, 1e-4, 1e-15, "min-lr follows the learning rate in the preset's ratio");
+    close_to(c.min_lr, 5e-5, 1e-15, "min-lr follows the learning rate in the preset's ratio");
     c = parse("--preset minigpt --learning-rate 1e-4");
     ok(c.min_lr == 1e-4, "a constant rate stays constant");
     c = parse("--min-lr 1e-3");
@@ -286,8 +286,8 @@ static void test_good(void) {
     ok(c.global_batch == 12 && c.micro_batch == 4, "micro-batches alone: the global batch follows");
     c = parse("--num-microbatches 3 --global-batch-size 9");
     ok(c.global_batch == 9 && c.micro_batch == 3, "micro-batches and global batch: the micro-batch follows");
-    c = parse("--micro-batch-size 16");
-    ok(c.global_batch == 32 && c.num_microbatches == 2, "micro-batch alone: the number follows");
+    c = parse("--micro-batch-size 2");
+    ok(c.global_batch == 8 && c.num_microbatches == 4, "micro-batch alone: the number follows");
     c = parse("--num-microbatches 2 --micro-batch-size 8 --global-batch-size 16");
     ok(c.global_batch == 16 && c.num_microbatches == 2 && c.micro_batch == 8, "three that agree");
 
@@ -410,7 +410,7 @@ static void test_help(void) {
     }
     ok(missing == 0, "every flag is listed with its default");
     ok(lists(help, "--[no-]tied", "[on]") && lists(help, "--[no-]bias", "[off]") &&
-           lists(help, "--output-dir DIR", "[runs/prog]") && lists(help, "--num-microbatches N", "[8]") &&
+           lists(help, "--output-dir DIR", "[runs/prog]") && lists(help, "--num-microbatches N", "[2]") &&
            lists(help, "--help", "this list"),
        "switches, folders and what follows show their defaults too");
 
