@@ -11,7 +11,8 @@ OPENBLAS_LIBS  := $(or $(shell pkg-config --libs openblas 2>/dev/null),-lopenbla
 # No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
 MARCH    ?= -march=native
 OPTIMIZE ?= -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
-WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings
+WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
+            $(if $(findstring clang,$(CC)),-Wno-pass-failed) # a max that clang does not vectorise
 CFLAGS   ?= -g
 ALL_CFLAGS := -std=c17 $(OPTIMIZE) $(MARCH) $(WARNINGS) -fopenmp -I. $(OPENBLAS_FLAGS) -MMD -MP \
               $(if $(filter double,$(REAL)),-DREAL_DOUBLE) \
