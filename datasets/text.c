@@ -109,7 +109,7 @@ int64_t text_cut(const Text *text, int64_t begin, int64_t end) {
 TextPiece text_piece(const Text *text, int64_t at, int64_t end) {
     TextPiece piece = {.begin = skip(text, at, end)};
     int64_t reach = min64(end, piece.begin + TEXT_PIECE_BYTES);
-    int64_t separator = find_separator(text, piece.begin, reach + 1);
+    int64_t separator = find_separator(text, piece.begin, reach);
     if (separator >= 0 && separator < end) {
         piece.end = separator;
         piece.ends_document = true;
@@ -120,7 +120,8 @@ TextPiece text_piece(const Text *text, int64_t at, int64_t end) {
         piece.end = text_cut(text, piece.begin, reach);
     }
     piece.next = skip(text, piece.end, end);
-    /* only where line ends fill a whole piece; they end the document as well */
+    /* a cut where something is skipped: the document ends there, or line ends fill a whole piece and end it
+     */
     piece.ends_document |= piece.next != piece.end;
     while (piece.ends_document && piece.end > piece.begin && line_end(text->data[piece.end - 1])) piece.end--;
     return piece;

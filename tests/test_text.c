@@ -146,6 +146,30 @@ static void test_line_ends(void) {
     text_close(&text);
 }
 
+/* Documents about as long as a piece: each ends once, and nothing else is lost than the line end. */
+static void test_borders(const char *last) {
+    bool good = true;
+    for (int more = -3; more <= 3; more++) {
+        Str s = {0};
+        while (s.count < (size_t)(TEXT_PIECE_BYTES + more) - strlen(last))
+            str_add(&s, "a b" + s.count % 3, 1);
+        int64_t bytes = 0, expected = (int64_t)s.count + (last[0] != '\n') + 3;
+        str_printf(&s, "%s<|endoftext|>two", last);
+        Text text = open_text(s.data, s.count);
+        int ends = 0;
+        for (int64_t at = 0; at < text.bytes;) {
+            TextPiece piece = text_piece(&text, at, text.bytes);
+            bytes += piece.end - piece.begin;
+            ends += piece.ends_document;
+            at = piece.next;
+        }
+        good &= ends == 2 && bytes == expected;
+        text_close(&text);
+        str_free(&s);
+    }
+    ok(good, "documents about as long as a piece that end with %s", last[0] == 'x' ? "a letter" : "a line");
+}
+
 int main(void) {
     char *folder = temp_folder();
     path = xprintf("%s/text.txt", folder);
@@ -157,6 +181,8 @@ int main(void) {
     test_split_at("anywhere", "x", 3000, "x");
     test_all_tokens();
     test_line_ends();
+    test_borders("x");
+    test_borders("\n");
     file_remove(folder);
     free(folder);
     free(path);
