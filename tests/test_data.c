@@ -1,5 +1,6 @@
 /* TEST variants: float asan
  * Windows out of shards against the tokens that were written, and the order in which they come. */
+#define _GNU_SOURCE
 #include "common/data.h"
 #include "common/permutation.h"
 #include "tests/shard_folder.h"

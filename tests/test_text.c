@@ -152,7 +152,7 @@ static void test_borders(const char *last) {
     for (int more = -3; more <= 3; more++) {
         Str s = {0};
         while (s.count < (size_t)(TEXT_PIECE_BYTES + more) - strlen(last))
-            str_add(&s, "a b" + s.count % 3, 1);
+            str_add(&s, &"a b"[s.count % 3], 1);
         int64_t bytes = 0, expected = (int64_t)s.count + (last[0] != '\n') + 3;
         str_printf(&s, "%s<|endoftext|>two", last);
         Text text = open_text(s.data, s.count);
