@@ -75,6 +75,18 @@ run: deps ## install what is missing, train a MiniGPT, draw its loss curve
 	@$(MAKE) --no-print-directory -j all
 	@$(MAKE) --no-print-directory ch02
 
+# ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes.
+define chapter_run_rule
+.PHONY: ch$(firstword $(subst _, ,$(1)))
+ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)
+	@$(if $(filter-out 01_% 02_% 03_%,$(1)),$$(if $$(NP),mpiexec -n $$(NP)) )$(BUILD)/$(1) $$(ARGS)
+endef
+$(foreach c,$(CHAPTERS),$(eval $(call chapter_run_rule,$(c))))
+
+notebooks: deps all ## run every cell of notebooks-md/ and write its output and pictures
+	@tests/install-packages notebooks
+	@python3 notebooks-md/run.py $(NOTEBOOKS)
+
 test: deps ## install what is missing, run all tests
 	@tests/run
 
@@ -98,6 +110,7 @@ format: ## lay the code out as .clang-format says
 
 help: ## this list
 	@grep -hE '^[a-zA-Z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@printf 'ch01, ch02 ..\tbuild a chapter, run it, draw: make ch02 NP=4 ARGS="--max-steps 200"\n' | expand -t 14
 	@echo 'variables: REAL=double, SAN=address, CC=clang, NP=4 (processes), ARGS="..." (flags of the program)'
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

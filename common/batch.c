@@ -1,5 +1,7 @@
 #include "common/batch.h"
 
+#include "common/not_finite.h"
+
 #include <math.h>
 
 Batch batch_new(Device *device, int64_t rows, int64_t T) {
@@ -69,34 +71,12 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
 
 /* ---- a number that is not finite ---- */
 
-static bool finite(const Tensor *t) {
-    if (!t || !t->data || t->type == TYPE_I32) return true;
-    for (int64_t i = 0; i < tensor_count(t); i++)
-        if (!isfinite(t->type == TYPE_F64 ? ((double *)t->data)[i] : (double)((float *)t->data)[i]))
-            return false;
-    return true;
-}
-
-static void look(void *context, const Node *n, TapePhase phase) {
-    static const char *const phases[] = {"forward", "backward towards the input",
-                                         "backward towards the weights"};
-    char **found = context;
-    bool fine = phase == TAPE_FORWARD ? finite(n->out) : true;
-    for (int i = 0; i < NODE_INPUTS && phase == TAPE_BACKWARD_INPUT; i++)
-        fine &= !n->in[i] || finite(n->in[i]->grad);
-    for (int i = 0; i < NODE_PARAMS && phase == TAPE_BACKWARD_PARAM; i++)
-        fine &= !n->param[i] || finite(&n->param[i]->grad[n->use[i]]);
-    if (*found || fine) return;
-    const char *name = n->param[0] ? n->param[0]->name : n->out->name;
-    *found = xprintf("%s of %s '%s'", phases[phase], n->op->name, name);
-}
-
 void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
                   double grad_norm) {
     if (isfinite(loss) && isfinite(grad_norm)) return;
     char *found = NULL;
     Tape *tape = tape_new(model->device, true);
-    tape->observer = (TapeObserver){look, &found};
+    tape->observer = not_finite_observer(&found);
     model->recompute = false; /* every op in sight */
     Tensor seed = tensor_new(model->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     tensor_set_scalar(&seed, 1.0 / (double)batch->real);

@@ -56,14 +56,15 @@ bool plot_loss(const LossPlot *plot, const char *path) {
             if (n > 1) series[series_count - 1].label = run->name;
             if (n > 1 && v && curves[2 * r].count) series[series_count - 2].label = NULL;
         }
-        add_level(levels, &level_count, run->entropy_floor, "entropy floor");
+        add_level(levels, &level_count, run->entropy_floor,
+                  plot->floor_label ? plot->floor_label : "entropy floor");
         add_level(levels, &level_count, run->trigram_loss, "trigram model");
         metrics_free(&table);
         free(csv);
     }
     Plot picture = {.title = plot->title,
                     .x_label = "step",
-                    .y_label = "loss (nats per token)",
+                    .y_label = plot->y_label ? plot->y_label : "loss (nats per token)",
                     .log_y = plot->log_y,
                     .series = series,
                     .series_count = series_count,

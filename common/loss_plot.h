@@ -14,7 +14,8 @@ typedef struct {
 
 typedef struct {
     const char *title;
-    const LossCurve *runs; /* several: one colour each */
+    const char *y_label, *floor_label; /* NULL: "loss (nats per token)", "entropy floor" */
+    const LossCurve *runs;             /* several: one colour each */
     int run_count;
     bool log_y;
     bool behind; /* as plot_draw_behind: for redrawing in training */

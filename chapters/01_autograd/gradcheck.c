@@ -1,0 +1,105 @@
+#include "chapters/01_autograd/gradcheck.h"
+
+#include "common/rng.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Which inputs of relus are positive, as a hash (FNV-1a) over all of them. */
+static void hash_signs(void *context, const Node *node, TapePhase phase) {
+    uint64_t *hash = context;
+    if (phase != TAPE_FORWARD || strcmp(node->op->name, "relu") != 0) return;
+    for (int64_t i = 0; i < tensor_count(node->out); i++)
+        *hash = (*hash ^ (tensor_reals(node->out)[i] > 0)) * 0x100000001b3u;
+}
+
+static double loss_at(Params *params, LossFn *loss, void *context, uint64_t *signs) {
+    Tape *tape = tape_new(params->device, true);
+    *signs = 0xcbf29ce484222325u;
+    tape->observer = (TapeObserver){hash_signs, signs};
+    double value = tensor_scalar(loss(context, tape));
+    tape_delete(tape);
+    return value;
+}
+
+static void backward(Params *params, LossFn *loss, void *context) {
+    Tape *tape = tape_new(params->device, true);
+    Tensor one = tensor_new(params->device, MEMORY_ACTIVATIONS, "seed", TYPE_REAL, SHAPE(1));
+    tensor_set_scalar(&one, 1);
+    params_begin_microbatch(params, 0, 1);
+    tape_backward(tape, loss(context, tape), &one);
+    tensor_free(&one);
+    tape_delete(tape);
+}
+
+static int64_t largest(const Tensor *t) {
+    int64_t best = 0;
+    for (int64_t i = 1; i < tensor_count(t); i++)
+        if (fabs((double)tensor_reals(t)[i]) > fabs((double)tensor_reals(t)[best])) best = i;
+    return best;
+}
+
+static bool taken(const GradCheck *checks, int count, int64_t index) {
+    for (int i = 0; i < count; i++)
+        if (checks[i].index == index) return true;
+    return false;
+}
+
+/* Elements of p to look at: the largest gradient first, then others, none twice. */
+static int choose(const Param *p, int each, uint64_t seed, GradCheck *checks) {
+    int64_t count = tensor_count(&p->data);
+    Rng rng = {seed, rng_stream(p->name), 0};
+    for (int i = 0; i < each; i++) {
+        if (i == count) return i;
+        int64_t index = i ? rng_below(&rng, (uint32_t)count) : largest(&p->grad[0]);
+        while (taken(checks, i, index)) index = (index + 1) % count;
+        checks[i] = (GradCheck){.param = p, .index = index};
+    }
+    return each;
+}
+
+int gradcheck(Params *params, LossFn *loss, void *context, double step, int each, uint64_t seed,
+              GradCheck *checks) {
+    int count = 0;
+    backward(params, loss, context);
+    for (int p = 0; p < params->count; p++) {
+        const Param *param = params->items[p];
+        const real *gradient = tensor_reals(&param->grad[0]);
+        double scale = fabs((double)gradient[largest(&param->grad[0])]);
+        int chosen = choose(param, each, seed, checks + count);
+        for (GradCheck *check = checks + count; check < checks + count + chosen; check++) {
+            real *w = &tensor_reals(&param->data)[check->index], before = *w;
+            real high = before + (real)step,
+                 low = before - (real)step; /* rounded: their distance is not quite 2h */
+            uint64_t signs_high, signs_low;
+            *w = high;
+            double loss_high = loss_at(params, loss, context, &signs_high);
+            *w = low;
+            double loss_low = loss_at(params, loss, context, &signs_low);
+            *w = before;
+            check->analytic = gradient[check->index];
+            check->difference = (loss_high - loss_low) / ((double)high - (double)low);
+            check->error = fabs(check->analytic - check->difference) / fmax(scale, 1e-300);
+            check->kink = signs_high != signs_low;
+        }
+        count += chosen;
+    }
+    return count;
+}
+
+bool gradcheck_print(const GradCheck *checks, int count, double step, double tolerance) {
+    int kinks = 0;
+    double worst = 0;
+    printf("%-12s %8s %18s %18s %10s\n", "parameter", "index", "gradient", "difference", "error");
+    for (const GradCheck *c = checks; c < checks + count; c++) {
+        printf("%-12s %8" PRId64 " %18.10g %18.10g %10.1e%s\n", c->param->name, c->index, c->analytic,
+               c->difference, c->error, c->kink ? "  kink" : "");
+        kinks += c->kink;
+        if (!c->kink) worst = fmax(worst, isnan(c->error) ? INFINITY : c->error);
+    }
+    bool passed = worst <= tolerance && 2 * kinks < count;
+    printf("%s: largest error %.1e, tolerance %.0e, step %.0e; %d of %d compared, %d at a kink\n",
+           passed ? "PASS" : "FAIL", worst, tolerance, step, count - kinks, count, kinks);
+    return passed;
+}

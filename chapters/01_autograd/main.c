@@ -1,0 +1,238 @@
+/* Chapter 01: what everything later stands on, in four parts.
+ *
+ *   gemm    the product of matrices, from the definition to a library, each rung checked, then timed
+ *   tape    tensors, operations, the tape that remembers them, and memory, on an example small enough for a
+ * pencil check   the gradients of a two-layer network against finite differences train   that network fitted
+ * to noisy waves, and the error that no model can pass
+ *
+ *   make ch01                                              all four, under a minute on two cores
+ *   build/01_autograd --part gemm --gemm-sizes 1000        one part
+ *   build-double/01_autograd --part check                  in double precision (make REAL=double)
+ *
+ * Pictures, loss.csv and report.json go to runs/01_autograd. */
+#include "chapters/01_autograd/gradcheck.h"
+#include "chapters/01_autograd/ladder.h"
+#include "chapters/01_autograd/options.h"
+#include "chapters/01_autograd/tour.h"
+#include "common/interrupt.h"
+#include "common/loss_plot.h"
+#include "common/machine.h"
+#include "common/metrics.h"
+#include "common/mlp.h"
+#include "common/not_finite.h"
+#include "common/optim.h"
+#include "common/progress.h"
+#include "common/report.h"
+#include "datasets/waves.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+static Options options;
+
+/* ---- the model and its loss ---- */
+
+typedef struct {
+    Mlp *mlp;
+    Waves waves;
+} Problem;
+
+static Problem problem_new(Device *device, int64_t waves) {
+    return (Problem){mlp_new(device, WAVE_POINTS, options.hidden, WAVE_POINTS, options.run.seed),
+                     waves_new(device, waves)};
+}
+
+static void problem_free(Problem *p) {
+    waves_free(&p->waves);
+    mlp_delete(p->mlp);
+}
+
+static Tensor *squared_error(void *problem, Tape *tape) {
+    Problem *p = problem;
+    return op_squared_error(tape, mlp_forward(p->mlp, tape, &p->waves.x), &p->waves.y);
+}
+
+/* ---- check ---- */
+
+static bool check_gradients(void) {
+    enum { WAVES = 4 };
+    Device *device = device_new_cpu(options.run.device_memory);
+    Problem p = problem_new(device, WAVES);
+    waves_load(&p.waves, options.run.seed, SPLIT_TRAIN, 0);
+    GradCheck *checks = xcalloc((size_t)(p.mlp->params.count * options.check_each), sizeof *checks);
+    int count = gradcheck(&p.mlp->params, squared_error, &p, options.check_step, (int)options.check_each,
+                          options.run.seed, checks);
+    bool passed = gradcheck_print(checks, count, options.check_step, options.check_tolerance);
+    free(checks);
+    problem_free(&p);
+    device_delete(device);
+    return passed;
+}
+
+/* ---- train ---- */
+
+static void draw_loss(bool behind) {
+    LossCurve curve = {"mlp", options.run.output_dir, WAVE_NOISE_FLOOR, NAN};
+    LossPlot plot = {.title = "Two-layer network on noisy waves: loss by step",
+                     .y_label = "mean squared error",
+                     .floor_label = "noise floor",
+                     .runs = &curve,
+                     .run_count = 1,
+                     .log_y = true,
+                     .behind = behind};
+    char *path = xprintf("%s/loss.png", options.run.output_dir);
+    plot_loss(&plot, path);
+    free(path);
+}
+
+/* The same model on waves that it is never trained on. */
+static double validate(Device *device, const Mlp *mlp, Waves *waves) {
+    Tape *tape = tape_new(device, false);
+    double error = waves_error(waves, mlp_forward(mlp, tape, &waves->x));
+    tape_delete(tape);
+    return error;
+}
+
+_Noreturn static void fail_not_finite(Device *device, Problem *p, const Tensor *seed, const MetricsRow *row) {
+    char *where = NULL;
+    Tape *tape = tape_new(device, true);
+    tape->observer = not_finite_observer(&where);
+    tape_backward(tape, squared_error(p, tape), seed);
+    fail(1, "try a smaller --learning-rate",
+         "step %" PRId64 ": the loss is %g, the norm of its gradient %g, first in the %s", row->step,
+         row->loss, row->grad_norm, where ? where : "sum of squares");
+}
+
+/* One step: the squared error of a batch, its gradient, an update. */
+static void train_step(Problem *p, Tape *tape, Optimizer *optimizer, const Tensor *seed, MetricsRow *row) {
+    const Config *c = &options.run;
+    waves_load(&p->waves, c->seed, SPLIT_TRAIN, (row->step - 1) * c->global_batch);
+    params_begin_microbatch(&p->mlp->params, 0, 1);
+    Tensor *loss = squared_error(p, tape);
+    row->loss = tensor_scalar(loss) / (double)tensor_count(&p->waves.y);
+    tape_backward(tape, loss, seed);
+    tape_reset(tape);
+
+    row->grad_norm = optimizer_grad_norm(optimizer);
+    if (!isfinite(row->loss + row->grad_norm)) fail_not_finite(tape->device, p, seed, row);
+    row->lr = schedule_lr(c, row->step - 1);
+    optimizer_step(optimizer, row->lr, 1);
+}
+
+static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
+
+/* Trains the network; returns the last row, whose val_loss is that of the trained network. */
+static MetricsRow train(Device *device, Problem *p, Waves *validation) {
+    const Config *c = &options.run;
+    Optimizer *optimizer = optimizer_new(&p->mlp->params, c);
+    Metrics *metrics = metrics_create(c->output_dir);
+    Progress *progress = progress_start(stdout, 0, c->max_steps, c->log_interval);
+    Tape *tape = tape_new(device, true);
+    Tensor seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    tensor_set_scalar(&seed, 1.0 / (double)tensor_count(&p->waves.y)); /* the loss is a mean */
+    MetricsRow row = {.loss = NAN, .lr = NAN, .grad_norm = NAN, .step_ms = NAN, .tokens_per_s = NAN};
+    row.val_loss = validate(device, p->mlp, validation);
+    metrics_write(metrics, &row);
+    progress_note(progress, "validation loss before training %.4f", row.val_loss);
+    bool done = false;
+    while (!done) {
+        double began = now_seconds();
+        row.step++;
+        train_step(p, tape, optimizer, &seed, &row);
+        double seconds = now_seconds() - began;
+
+        done = row.step == c->max_steps || interrupt_requested();
+        row.tokens = row.step * c->global_batch;
+        row.step_ms = 1e3 * seconds;
+        row.tokens_per_s = (double)c->global_batch / seconds;
+        row.val_loss = done || every(c->eval_interval, row.step) ? validate(device, p->mlp, validation) : NAN;
+        metrics_write(metrics, &row);
+        progress_step(progress, &row);
+        if (every(c->log_interval, row.step) && !done) draw_loss(true);
+    }
+    progress_end(progress);
+    tensor_free(&seed);
+    tape_delete(tape);
+    metrics_close(metrics);
+    optimizer_delete(optimizer);
+    return row;
+}
+
+static void write_report(const Device *device, const Problem *p, int argc, char **argv, const MetricsRow *row,
+                         double seconds) {
+    json_t *report = report_new("01_autograd", argc, argv);
+    double flops = 6.0 * (double)params_matmul_count(&p->mlp->params), peak = machine_peak_gflops(device);
+    report_set_integer(report, "devices", 1);
+    report_set_integer(report, "threads_per_device", device->queue.threads);
+    report_set_integer(report, "parameters", params_count(&p->mlp->params));
+    report_set_integer(report, "matmul_parameters", params_matmul_count(&p->mlp->params));
+    report_set_real(report, "flops_per_token", flops);
+    report_set_integer(report, "steps", row->step);
+    report_set_integer(report, "tokens", row->tokens);
+    report_set_real(report, "wall_s", seconds);
+    report_set_real(report, "tokens_per_s", (double)row->tokens / seconds);
+    report_set_real(report, "peak_gflops", peak);
+    report_set_real(report, "mfu", flops * (double)row->tokens / seconds * 1e-9 / peak);
+    report_set_real(report, "loss", row->loss);
+    report_set_real(report, "val_loss", row->val_loss);
+    report_set(report, "memory", report_memory(&device->memory, 1));
+    report_write(report, options.run.output_dir);
+    json_decref(report);
+}
+
+static void fit_waves(int argc, char **argv) {
+    enum { VALIDATION_WAVES = 1024 };
+    const Config *c = &options.run;
+    Device *device = device_new_cpu(c->device_memory);
+    Problem p = problem_new(device, c->global_batch);
+    Waves validation = waves_new(device, VALIDATION_WAVES);
+    waves_load(&validation, c->seed, SPLIT_VALIDATION, 0);
+    printf("network %d-%" PRId64 "-%d, %" PRId64 " parameters; %" PRId64 " steps of %" PRId64 " waves\n",
+           WAVE_POINTS, options.hidden, WAVE_POINTS, params_count(&p.mlp->params), c->max_steps,
+           c->global_batch);
+    interrupt_install();
+    double began = now_seconds();
+    MetricsRow row = train(device, &p, &validation);
+    write_report(device, &p, argc, argv, &row, now_seconds() - began);
+    draw_loss(false);
+
+    Tape *tape = tape_new(device, false);
+    const Tensor *y = mlp_forward(p.mlp, tape, &validation.x);
+    waves_draw(&validation, y, c->output_dir);
+    printf("mean squared error on %d waves it has not seen: %.5f\n", VALIDATION_WAVES,
+           waves_error(&validation, y));
+    printf("of the best possible prediction:                   %.5f; expected, the noise floor: %.5f\n",
+           waves_error(&validation, &validation.best), WAVE_NOISE_FLOOR);
+    print_memory(&device->memory);
+    tape_delete(tape);
+    waves_free(&validation);
+    problem_free(&p);
+    device_delete(device);
+}
+
+/* ---- all parts ---- */
+
+static bool begin(Part part, const char *title) {
+    if (options.part != PART_ALL && options.part != part) return false;
+    printf("%s---- %s ----\n", part > PART_GEMM && options.part == PART_ALL ? "\n" : "", title);
+    fflush(stdout);
+    return true;
+}
+
+int main(int argc, char **argv) {
+    options = options_parse(argc, argv);
+    machine_refuse_many_processes();
+    const char *folder = options.run.output_dir;
+    file_make_folder(folder);
+    bool right = true;
+
+    if (begin(PART_GEMM, "the product of matrices"))
+        right &=
+            ladder_climb(options.sizes, options.size_count, options.gemm_seconds, options.run.seed, folder);
+    if (begin(PART_TAPE, "tensors and the tape")) tour();
+    if (begin(PART_CHECK, "gradients against finite differences")) right &= check_gradients();
+    if (begin(PART_TRAIN, "a network on noisy waves")) fit_waves(argc, argv);
+    if (options.part != PART_TAPE && options.part != PART_CHECK) printf("pictures are in %s\n", folder);
+    return right ? 0 : 1;
+}
