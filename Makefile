@@ -60,13 +60,18 @@ $(BUILD)/$(1): $(call objects,$(wildcard chapters/$(1)/*.c)) \
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_rule,$(c))))
 
+# what tests may call: the lesson code of every chapter
+$(BUILD)/liblessons.a: $(call objects,$(filter-out %/main.c,$(wildcard chapters/*/*.c)))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
 define program_rule
-$(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(BUILD)/libshard.a
+$(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libshard.a
 	@mkdir -p $$(@D)
 	$$(CC) $$(ALL_CFLAGS) $$^ $$(ALL_LIBS) -o $$@
 endef
-$(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),)))
-$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/)))
+$(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
+$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
 
 tests-built: all $(TESTS:%=$(BUILD)/tests/%)
 

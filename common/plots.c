@@ -150,9 +150,10 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
         script,
         "set encoding utf8\nset terminal %s noenhanced size %d,%d font 'Sans,12' background '#ffffff'\n",
         svg ? "svg" : "pngcairo", plot->width ? plot->width : 960, plot->height ? plot->height : 540);
-    int labelled = 0;
-    for (int i = 0; i < plot->series_count; i++) labelled += plot->series[i].label != NULL;
-    bool key_above = labelled >= 1 && labelled <= 3; /* a longer one would not fit there */
+    size_t key_width = 0; /* in letters; each entry has a piece of its line as well */
+    for (int i = 0; i < plot->series_count; i++)
+        if (plot->series[i].label) key_width += strlen(plot->series[i].label) + 8;
+    bool key_above = key_width >= 1 && key_width <= 80; /* a longer one would not fit there */
     str_printf(script,
                "set border 3 linecolor rgb '#888888'\n"
                "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"

@@ -101,7 +101,7 @@ _Noreturn static void fail_not_finite(Device *device, Problem *p, const Tensor *
     tape_backward(tape, squared_error(p, tape), seed);
     fail(1, "try a smaller --learning-rate",
          "step %" PRId64 ": the loss is %g, the norm of its gradient %g, first in the %s", row->step,
-         row->loss, row->grad_norm, where ? where : "sum of squares");
+         fabs(row->loss), fabs(row->grad_norm), where ? where : "sum of squares");
 }
 
 /* One step: the squared error of a batch, its gradient, an update. */
