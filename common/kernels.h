@@ -38,10 +38,10 @@ typedef struct Kernels {
      * NULL */
     void (*embedding)(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
                       Tensor *y);
-    /* dtoken (V,C) += rows of dy by id; the position's gradient sums over the batch: dposition[t]
-     * (overwritten) */
+    /* dtoken (V,C) += rows of dy by id; the position's gradient sums over the batch:
+     * dposition[first + t], all of it overwritten */
     void (*embedding_backward)(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
-    void (*position_backward)(Queue *q, const Tensor *dy, Tensor *dposition);
+    void (*position_backward)(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition);
 
     /* ---- normalisation: y = gain * x_hat [+ bias], stats (R,2) = mean and 1/deviation of each row ---- */
     void (*layernorm)(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps,

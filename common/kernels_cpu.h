@@ -73,7 +73,7 @@ void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, c
 void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
                    Tensor *y);
 void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
-void cpu_position_backward(Queue *q, const Tensor *dy, Tensor *dposition);
+void cpu_position_backward(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition);
 void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps, Tensor *y,
                    Tensor *stats);
 void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,

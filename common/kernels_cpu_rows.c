@@ -40,17 +40,18 @@ void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tenso
     }
 }
 
-void cpu_position_backward(Queue *q, const Tensor *dy, Tensor *dposition) {
+void cpu_position_backward(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition) {
     int64_t B = dy->shape.size[0], T = dy->shape.size[1], C = tensor_columns(dy);
     int64_t positions = tensor_rows(dposition);
     const real *DY = tensor_reals(dy);
     real *D = tensor_reals(dposition);
     PARALLEL(q, B * T * C > WORTH)
-    for (int64_t t = 0; t < positions; t++) {
-        memset(D + t * C, 0, (size_t)C * sizeof(real));
-        for (int64_t b = 0; b < B && t < T; b++) {
+    for (int64_t position = 0; position < positions; position++) {
+        int64_t t = position - first;
+        memset(D + position * C, 0, (size_t)C * sizeof(real));
+        for (int64_t b = 0; b < B && t >= 0 && t < T; b++) {
 #pragma omp simd
-            for (int64_t c = 0; c < C; c++) D[t * C + c] += DY[(b * T + t) * C + c];
+            for (int64_t c = 0; c < C; c++) D[position * C + c] += DY[(b * T + t) * C + c];
         }
     }
 }

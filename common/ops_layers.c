@@ -80,7 +80,7 @@ static void embedding_backward(Tape *tape, Node *n) {
     param_grad_end(n->param[0], 0, dtoken, NULL);
     if (!n->param[1]) return;
     Tensor dposition = param_grad_begin(n->param[1], 0);
-    KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, &dposition);
+    KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, *(const int64_t *)n->args, &dposition);
     param_grad_end(n->param[1], 0, dposition, NULL);
 }
 
@@ -97,6 +97,8 @@ Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, Param *position, int
     if (!n) return y;
     n->param[0] = token;
     n->param[1] = position;
+    n->args = tape_alloc(tape, sizeof first);
+    *(int64_t *)n->args = first;
     node_save(n, 0, ids);
     return y;
 }
