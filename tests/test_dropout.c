@@ -1,0 +1,101 @@
+/* Dropout: its share and scale, the same mask however the batch is cut, and in whole models the slope along
+ * one random direction through all weights, by finite differences as in test_gradients.c. TEST variants:
+ * double */
+#include "tests/tap.h"
+#include "tests/training.h"
+
+static void share_and_scale(void) {
+    enum { COUNT = 40000 };
+    Device *device = device_new_cpu(0);
+    Tape *tape = tape_new(device, false);
+    Tensor *x = tape_tensor(tape, "x", TYPE_REAL, SHAPE(COUNT), NULL);
+    for (int i = 0; i < COUNT; i++) tensor_reals(x)[i] = 1;
+    DropoutSite site = {0.3, 7, rng_stream("dropout"), 0};
+    const real *y = tensor_reals(op_dropout(tape, x, site));
+    int dropped = 0, kept = 0;
+    for (int i = 0; i < COUNT; i++) dropped += y[i] == 0, kept += y[i] == (real)(1 / 0.7);
+    ok(dropped + kept == COUNT, "each element is 0 or 1 / (1 - rate)");
+    double deviation = sqrt(0.3 * 0.7 / COUNT);
+    ok(fabs(dropped / (double)COUNT - 0.3) < 4 * deviation, "%.4f are dropped at rate 0.3",
+       dropped / (double)COUNT);
+    ok(op_dropout(tape, x, (DropoutSite){0}) == x, "rate 0 gives x itself");
+    tape_delete(tape);
+    device_delete(device);
+}
+
+/* Moves all weights by h along a direction of uniform numbers in [-1, 1). */
+static void move(Training *t, double h) {
+    const Params *params = &t->model->params;
+    for (int i = 0; i < params->count; i++) {
+        real *w = tensor_reals(&params->items[i]->data);
+        uint64_t stream = rng_stream(params->items[i]->name);
+        for (int64_t j = 0; j < tensor_count(&params->items[i]->data); j++)
+            w[j] += h * (2 * rng_uniform(9, stream, (uint64_t)j) - 1);
+    }
+}
+
+static double loss_at(Training *t, double h) {
+    move(t, h);
+    double loss = training_gradient(t, 3);
+    move(t, -h);
+    return loss;
+}
+
+static double slope_from_gradient(Training *t) {
+    const Params *params = &t->model->params;
+    double sum = 0;
+    for (int i = 0; i < params->count; i++) {
+        const real *g = tensor_reals(&params->items[i]->grad[0]);
+        uint64_t stream = rng_stream(params->items[i]->name);
+        for (int64_t j = 0; j < tensor_count(&params->items[i]->data); j++)
+            sum += g[j] * (2 * rng_uniform(9, stream, (uint64_t)j) - 1);
+    }
+    return sum;
+}
+
+static void model_with_dropout(Config config, const char *name) {
+    Training t = training_new(&config, config.model.T, 1, 0.2);
+    const double h = 1e-4;
+    double by_differences =
+        (8 * (loss_at(&t, h) - loss_at(&t, -h)) - (loss_at(&t, 2 * h) - loss_at(&t, -2 * h))) / (12 * h);
+    double loss = loss_at(&t, 0), slope = slope_from_gradient(&t), norm = optimizer_grad_norm(t.optimizer);
+    ok(fabs(slope - by_differences) <= 1e-8 * norm,
+       "%s: slope %.10g, by differences %.10g, gradient norm %.3g", name, slope, by_differences, norm);
+
+    t.config.micro_batch = 1, t.config.num_microbatches = config.global_batch;
+    double one_by_one = training_gradient(&t, 3);
+    ok(fabs(loss - one_by_one) <= 1e-13 * loss,
+       "%s: the same masks one window at a time: loss %.15g and %.15g", name, loss, one_by_one);
+    t.model->config.dropout = 0;
+    double without = training_gradient(&t, 3);
+    ok(fabs(without - loss) > 1e-3, "%s: loss %.6f, without dropout %.6f", name, loss, without);
+    training_delete(&t);
+}
+
+int main(void) {
+    share_and_scale();
+    Config config = *config_preset("tiny");
+    config.model = (ModelConfig){.V = 67,
+                                 .C = 24,
+                                 .F = 40,
+                                 .L = 2,
+                                 .H = 6,
+                                 .K = 2,
+                                 .T = 13,
+                                 .bias = true,
+                                 .dropout = 0.3,
+                                 .norm_eps = 1e-5,
+                                 .init = INIT_XAVIER,
+                                 .tied = true,
+                                 .norm_place = NORM_POST,
+                                 .activation = ACTIVATION_GELU};
+    config.micro_batch = 2, config.num_microbatches = 2, config.global_batch = 4;
+    model_with_dropout(config, "post-norm");
+    config.model.norm_place = NORM_PRE;
+    config.model.positions = POSITIONS_ROPE;
+    config.model.norm = NORM_RMSNORM;
+    config.model.activation = ACTIVATION_SWIGLU;
+    config.recompute = true;
+    model_with_dropout(config, "pre-norm, recomputed");
+    return tap_done();
+}
