@@ -74,10 +74,10 @@ void param_grad_end(Param *p, int use, Tensor grad, const Tensor *scale) {
     Device *device = p->data.device;
     const Kernels *kernels = device->kernels;
     bool first = grad.data == p->grad[use].data;
-    if (scale)
-        kernels->scale(&device->queue, scale, &grad, &p->grad[use], !first);
-    else if (!first)
-        kernels->accumulate(&device->queue, &grad, &p->grad[use]);
+    /* scaled first, added then: in one go the product would not be rounded, and the sum have other bits than
+     * that of devices which hold a micro-batch each */
+    if (scale) kernels->scale(&device->queue, scale, &grad, &grad, false);
+    if (!first) kernels->accumulate(&device->queue, &grad, &p->grad[use]);
     if (!first) tensor_free(&grad);
 
     bool last = p->owner->microbatch == p->owner->microbatches - 1;
