@@ -271,6 +271,7 @@ static void check_all(const Config *config, const char *name) {
 int main(void) {
     Config config = *config_preset("tiny");
     config.micro_batch = 1, config.num_microbatches = config.global_batch = 2;
+    config.model.V = 1024;
     config.model.K = config.model.H;
     check_all(&config, "tiny");
 
