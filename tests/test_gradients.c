@@ -333,7 +333,8 @@ int main(void) {
     attention(2, 70, 6, 2, 4, "attention, grouped, a ragged tile");
     attention(1, 131, 6, 3, 2, "attention, grouped, three tiles");
     head_loss(SHAPE(2, 13, 5), true, "head and loss");
-    head_loss(SHAPE(3, 100, 5), false, "head and loss in two chunks, no bias");
+    head_loss(SHAPE(3, 100, 5), true, "head and loss in two chunks");
+    head_loss(SHAPE(2, 13, 5), false, "head and loss without bias");
     tied();
     squared_error();
     recompute();
