@@ -248,6 +248,10 @@ static void check_memory(Training *t, const char *name) {
     ok(left <= 64 && kept > 1000, "%s: backward frees as it goes: %lld bytes kept for it, %lld left after it",
        name, (long long)kept, (long long)left);
 
+    training_forward(t, t->tape, 0, 0);
+    tape_reset(t->tape);
+    ok(t->device->memory.now[MEMORY_ACTIVATIONS] == before, "%s: also without a backward", name);
+
     t->model->recompute = true;
     loss = training_forward(t, t->tape, 0, 0);
     int64_t kept_recomputing = t->device->memory.now[MEMORY_ACTIVATIONS] - before;
