@@ -26,25 +26,25 @@ static const char *const plots[] = {
     "{color} {thing} again.",
 
     /* a small animal */
-    " One {weather} {time}, {hero} and {friend} found a baby {animal} {spot} at the {place}. The "
-    "{animal} {animal.cried} because it [was lost|could not walk|was cold]. \"Do not be {mood},\" said "
-    "{hero}. \"We will [take care of|look after] you.\" They carried the {animal} home and gave it the "
-    "{color} {thing} to play with. {^hero.his} {elder} brought some {animal.food}, and the {animal} slept "
-    "[beside|next to] the {color} {thing}. \"I will call the {animal} {pet},\" said {friend}. After {number} "
-    "days, {pet} was [not {mood} any more|no longer {mood}]. {pet} was {mood.after} and wanted to go back to "
-    "the {place}. \"Goodbye, {pet},\" said {hero}. The {animal} {animal.cried} and ran to its {animal.home}. "
-    "But every {time}, {pet} came to see {hero} and {friend}, and {hero.his} {elder} always had some "
-    "{animal.food} ready.",
+    " One {weather} {time}, {hero} and {friend} found a baby {animal} {spot} at the {place}. The {animal} "
+    "{animal.cried} because it [was lost|could not walk|was cold]. \"Do not be {mood},\" said {hero}. \"We "
+    "will [take care of|look after] you.\" They carried the {animal} home and gave it the {color} {thing}. "
+    "The {animal} played with the {color} {thing}. {^hero.his} {elder} brought some {animal.food}, and the "
+    "{animal} slept [beside|next to] the {color} {thing}. \"I will call the {animal} {pet},\" said {friend}. "
+    "After {number} days, {pet} was [not {mood} any more|no longer {mood}]. {pet} was {mood.after} and "
+    "wanted to go home. \"Goodbye, {pet},\" said {hero}. The {animal} {animal.cried} and ran to its "
+    "{animal.home}. But every {time}, {pet} came to see {hero} and {friend}, and slept beside the {color} "
+    "{thing} again.",
 
     /* the birthday cake */
     " It was the birthday of {friend}, and {hero} wanted to bake a {cake} cake [as a surprise|as a "
     "present|before noon]. \"Yes,\" said {hero.his} {elder}, \"but we have no {ingredient}.\" So {hero} took "
-    "the {color} {thing} and went to the {place} to get some {ingredient}. On the way {hero.he} met a hungry "
-    "{animal}. {^hero.he} gave the {animal} some {animal.food}. The {animal} {animal.cried} and showed "
-    "{hero} where the best {ingredient} was. [Soon|At last|An hour later] the {cake} cake was in the oven. "
-    "\"This is the best {cake} cake [ever|of all|in the world],\" said {friend}. {hero} gave a big piece to "
-    "{friend}, a small piece to the {animal}, and a piece to {hero.his} {elder}. \"And the {color} "
-    "{thing}?\" asked {friend}. \"The {color} {thing} is for you,\" said {hero}.",
+    "the {color} {thing} and went to get some {ingredient}. On the way {hero.he} met a hungry {animal}. "
+    "{^hero.he} gave the {animal} some {animal.food}. The {animal} {animal.cried} and showed {hero} where "
+    "the best {ingredient} was. [Soon|At last|An hour later] the {cake} cake was in the oven. \"This is the "
+    "best {cake} cake [ever|of all|in the world],\" said {friend}. {hero} gave a big piece to {friend}, and "
+    "a small piece to the {animal}. \"And the {color} {thing}?\" asked {friend}. \"The {color} {thing} is "
+    "for you,\" said {hero}.",
 
     /* afraid */
     " But {hero} was afraid of {fear}. {^hero.his} {elder} gave {hero.him} a {color} {thing}. \"When you are "
@@ -57,9 +57,9 @@ static const char *const plots[] = {
     "{animal} was [asleep|safe] in its {animal.home}.",
 
     /* the race */
-    " There was a race at the {place} one {weather} {time}. The prize was a {color} {thing}. {hero} wanted "
-    "to win the {color} {thing}, and {friend} wanted to win it too. \"I am [faster than you|going to win|a "
-    "good runner],\" said {friend}. They ran [past the trees|over the grass|around the houses]. A {animal} "
+    " There was a race one {weather} {time}. The prize was a {color} {thing}. {hero} wanted to win the "
+    "{color} {thing}, and {friend} wanted to win it too. \"I am [faster than you|going to win|a good "
+    "runner],\" said {friend}. They ran [past the trees|over the grass|around the houses]. A {animal} "
     "{animal.cried} at them. Then {friend} fell and hurt {friend.his} {limb}. {hero} could see the {color} "
     "{thing}, but {hero.he} stopped. \"Does your {limb} hurt?\" asked {hero}. \"Yes,\" said {friend}, \"but "
     "you will lose the race.\" \"A friend is better than a {color} {thing},\" said {hero}. {hero} held the "
@@ -72,8 +72,8 @@ static const char *const plots[] = {
     "{hero} gave it water every {time}. One {time} a {animal} wanted to eat the {plant}. The {animal} "
     "{animal.cried}, and {hero} gave it some {animal.food} instead. After {number} weeks there was a "
     "[big|fine|tall] {plant} near the {color} {thing}. \"I was wrong,\" said {friend}. \"Your {plant} is "
-    "beautiful.\" \"It took {number} weeks,\" said {hero}. Then the {trait} {hero.child} gave the {plant} to "
-    "{hero.his} {elder}, and gave the {color} {thing} to {friend}.",
+    "beautiful.\" \"It took {number} weeks,\" said {hero}. Then {hero} gave the {plant} to {hero.his} "
+    "{elder}, and gave the {color} {thing} to {friend}.",
 
     /* something broke */
     " The {color} {thing} belonged to {hero.his} {elder}. [One|On a] {weather} {time}, {hero} and {friend} "
@@ -86,15 +86,14 @@ static const char *const plots[] = {
     "{weather.end}, {hero} was [not {mood} any more|no longer {mood}], but {mood.after}.",
 
     /* mine and yours */
-    " {hero} had just got the {color} {thing}. [One|On a] {weather} {time}, {hero.he} took it to the "
-    "{place}. {friend} was there with a {animal}. \"May I play with your {color} {thing}?\" asked {friend}. "
-    "\"No,\" said {hero}, \"it is mine.\" So {friend} and the {animal} played {spot}. The {animal} "
+    " {hero} had just got the {color} {thing}. [One|On a] {weather} {time}, {hero.he} took the {color} "
+    "{thing} outside. {friend} was there with a {animal}. \"May I play with your {color} {thing}?\" asked "
+    "{friend}. \"No,\" said {hero}, \"it is mine.\" So {friend} and the {animal} played {spot}. The {animal} "
     "{animal.cried} and {friend} laughed. {hero} felt {mood}. It was [no fun|not nice|dull] to have a "
     "{color} {thing} and no friend. {^hero.he} went to {friend}, {spot}. \"You may have the {color} {thing} "
     "[for a while|until tomorrow|now],\" said {hero}. \"Then you may play with the {animal},\" said "
     "{friend}. When {weather.end}, they gave the {animal} some {animal.food}. {hero} was [not {mood} any "
-    "more|no longer {mood}]. \"You look {mood.after},\" said {hero.his} {elder}. \"Where is your {color} "
-    "{thing}?\" \"{friend} has it,\" said {hero}.",
+    "more|no longer {mood}]. {^hero.he} felt {mood.after}. \"The {color} {thing} is ours now,\" said {hero}.",
 
     /* the wish */
     " At the {place}, one {weather} {time}, {hero} met a {animal} that could [talk|speak|do magic]. \"Give "
@@ -102,19 +101,20 @@ static const char *const plots[] = {
     "{animal} some {animal.food} and wished for a {color} {thing}. The {animal} {animal.cried}, and there "
     "was a {color} {thing} {spot}. But then {hero} saw {friend}, who looked {mood}. \"I lost my {dish},\" "
     "said {friend}. {hero} [turned|went back|ran back] to the {animal}. \"Take my {color} {thing},\" said "
-    "{hero}, \"and give {friend} the {dish}.\" The {animal} {animal.cried}. There, {spot}, was the {dish} of "
-    "{friend}. {friend} was [not {mood} any more|no longer {mood}], but {mood.after}. \"You had {number} "
-    "wishes,\" said the {animal}, \"and the {trait} {hero.child} used one for a friend.\"",
+    "{hero}, \"and give {friend} the {dish}.\" The {animal} {animal.cried}. The {color} {thing} was gone. "
+    "There, {spot}, was the {dish} of {friend}. {friend} was [not {mood} any more|no longer {mood}], but "
+    "{mood.after}. \"You had {number} wishes,\" said the {animal}, \"and the {trait} {hero.child} used one "
+    "for a friend.\"",
 
     /* the old map */
     " {hero} and {friend} found an old map {corner}. [It showed|On it was] the way to the {place}. [One|On "
     "a] {weather} {time}, they packed some {picnic} and the {color} {thing} and went to the {place}. A "
     "{animal} sat {spot}. The {animal} {animal.cried}. \"It wants our {picnic},\" said {friend}. \"No,\" "
-    "said {hero}, \"a {animal} wants {animal.food}.\" {hero} gave it some {animal.food}, and the {animal} "
-    "let them look {spot}. There they found {number} {treasure}. They ate the {picnic} and "
-    "[counted|shared|admired] the {number} {treasure}. When {weather.end}, they put the {treasure} {corner}, "
-    "where they had found the map. \"We went far,\" said {friend}, \"with a {color} {thing} and {number} "
-    "friends.\"",
+    "said {hero}, \"a {animal} wants {animal.food}.\" {hero} gave the {animal} some {animal.food} and put "
+    "down the {color} {thing}, and the {animal} let them look {spot}. There they found {number} {treasure}. "
+    "They took the {color} {thing}, ate the {picnic} and [counted|shared|admired] the {number} {treasure}. "
+    "When {weather.end}, they put the {treasure} {corner}, where they had found the map. \"We went far,\" "
+    "said {friend}, \"with a {color} {thing} and {number} friends.\"",
 };
 
 const StoryTable story_plots = {plots, 1, COUNT_OF(plots) - 1};

@@ -33,7 +33,7 @@ static const char *const people_cells[] = {
 TABLE(people, 5);
 
 static const char *const elder_cells[] = {
-    "name", "mother", "father", "grandmother", "grandfather", "aunt", "uncle", "teacher", "neighbor",
+    "name", "mother", "father", "grandmother", "grandfather", "aunt", "uncle",
 };
 TABLE(elder, 1);
 
@@ -55,7 +55,7 @@ static const char *const animal_cells[] = {
 TABLE(animal, 4);
 
 static const char *const color_cells[] = {
-    "name", "red", "blue", "green", "yellow", "pink", "purple", "white", "black", "brown", "silver", "golden",
+    "name", "red", "blue", "green", "yellow", "pink", "white", "black", "golden",
 };
 TABLE(color, 1);
 
@@ -66,8 +66,7 @@ static const char *const thing_cells[] = {
 TABLE(thing, 1);
 
 static const char *const place_cells[] = {
-    "name", "beach", "bridge", "castle", "farm", "forest", "garden", "hill", "lake", "market", "meadow", "mill",
-    "park", "river", "school",
+    "name", "beach", "bridge", "castle", "farm", "forest", "lake", "market", "mill", "park", "river",
 };
 TABLE(place, 1);
 
