@@ -150,7 +150,7 @@ static void write_run(const char *name, int64_t steps, double scale) {
 static char *loss_svg(const LossCurve *runs, int count, bool log_y) {
     char *path = in_folder("loss.svg"), *text;
     remove(path);
-    plot_loss(&(LossPlot){"Loss", runs, count, log_y, false}, path);
+    plot_loss(&(LossPlot){.title = "Loss", .runs = runs, .run_count = count, .log_y = log_y}, path);
     text = file_exists(path) ? file_read(path, NULL) : xstrdup("");
     free(path);
     return text;
@@ -182,7 +182,7 @@ static void test_loss(void) {
 
 static void plot_missing_run(void *path) {
     LossCurve run = {"x", "/nowhere", NAN, NAN};
-    exit(plot_loss(&(LossPlot){"Loss", &run, 1, false, false}, path) ? 0 : 9);
+    exit(plot_loss(&(LossPlot){.title = "Loss", .runs = &run, .run_count = 1}, path) ? 0 : 9);
 }
 
 /* ---- other gnuplots ---- */
