@@ -6,7 +6,8 @@
   gpt2/vocab.json, merges.txt   the same in GPT-2's two files
   odd.json                  the same vocabulary with its merges shuffled, written "a b", and more added tokens:
                             the order in which merges apply, and which added token wins, show only here
-  cases.json                awkward strings with the ids that the library gives them
+  cases.json                awkward strings with the ids that the library gives them, and the lengths of the
+                            pieces, in bytes, into which its pre-tokenizer cuts them
 """
 import json
 import os
@@ -46,11 +47,11 @@ def awkward_strings(rng, text):
                " 's", "a's's", "x'll'", "x'l", "123 4567 89a10 b2", " 1 2", "3.14159e-10", "²½Ⅷ٣४", "a²b", "__init__ == !=\t#!/usr/bin",
                "...!?--", " ...", "a . b", "e\u0301 a\u0308 o\u0302\u0323", "\u0301alone", " \u0301", "नमस्ते दुनिया", "ไทย ไม่มีช่องว่าง", "한국어 텍스트", "日本語のテキスト、漢字。",
                "العربية 123 مرحبا", "עברית", "Привет, мир! Ёлка", "ΣΊΣΥΦΟΣ σίσυφος", "ǅ ǆ ﬁ ß ẞ İ ı", "𝒜𝓑 𐍈 𠀀𠀁", "🙂", "a🙂b", " 🙂 🙂", "👩‍👩‍👧‍👦🏳️‍🌈 🇩🇪",
-               "a\u00a0b", "\u00a0\u00a0a", "a \u00a0 b", "\u3000全角\u3000", "\u2003x\u2009y\u202fz", "a\u0085b", "a \u0085", "\u2028\u2029x", "a\u180eb", " \u180e ", "a\u200bb", "\ufefftext",
+               "a\u00a0b", "\u00a0\u00a0a", "a \u00a0 b", "\u3000全角\u3000", "\u2003x\u2009y\u202fz", "a\u0085b", "a \u0085", "\u2028\u2029x", "a\u180eb", " \u180e ", "!\u0085\u0085a", "!\u180e\u180ea", "a\u180e \u180e\u180eb", "a\u200bb", "\ufefftext",
                "a\x0bb\x0cc", "\x1c\x1d\x1e\x1f", " \x1c a", "\x00", "\x01\x02\x7f", "a\x00b", "tab\tand  two", "trailing   ", "trailing\n\n", "é", " é", "é ", "aé", "éa", "1é", "é1", "!é", "é!", " \n é", "\n\u00a0", "\u00a0\n", "\u00a0 ",
                END, END + END, "a" + END + "b", "a " + END + " b", "  " + END + "  ", "<|endoftext", "<|endoftext|", "<" + END + ">", "|>" + END[:-1] + END,
                "<|im_start|>user\nHi<|im_end|>", "<|im_start|><|im_start|>user", "<|im_", "useruser", "x<|endoftext|>user<|im_start|>", "<|both|><|bo", "<|both", "th|>x",
-               "the quick brown fox", "Mina didn't find a kite by the river.", text[:1500], "ab" * 700, "a" * 1000, "a" * 63, "a" * 64, "a" * 65, "a" * 66, " " * 300, "\n" * 129, "abc" * 40, "é" * 200, "\u3000" * 100 + "x", "aab" * 90, "'" * 70]
+               "the quick brown fox", "Mina didn't find a kite by the river.", text[:800], "ab" * 700, "a" * 1000, "a" * 63, "a" * 64, "a" * 65, "a" * 66, " " * 300, "\n" * 129, "abc" * 40, "é" * 200, "\u3000" * 100 + "x", "aab" * 90, "'" * 70]
     alphabet = list("aabbeeerrttthh  \n'.1") + ["é", "м", "日", "\u00a0", "🙂", "\u0301", "s", "l", "d"]
     strings += ["".join(rng.choice(alphabet) for _ in range(rng.randrange(1, 40))) for _ in range(150)]
     letters = "aabbeeinnorrstthd"
@@ -89,6 +90,8 @@ def main():
 
     strings = awkward_strings(rng, text)
     cases = {name: [[s, tokenizer.encode(s).ids] for s in strings] for name, tokenizer in (("tokenizer", plain), ("odd", odd))}
+    cut = plain.pre_tokenizer.pre_tokenize_str  # writes one character for each byte
+    cases["pieces"] = [[s, [len(piece) for piece, _ in cut(s)]] for s in strings]
     with open(os.path.join(FOLDER, "cases.json"), "w", encoding="utf-8") as f:
         json.dump(cases, f, ensure_ascii=True, separators=(",", ":"))
 
