@@ -1,6 +1,6 @@
-/* Dropout: its share and scale, the same mask however the batch is cut, and in whole models the slope along
- * one random direction through all weights, by finite differences as in test_gradients.c. TEST variants:
- * double */
+/* TEST variants: double
+ * Dropout: its share and scale, the same mask however the batch is cut, and in whole models the slope along
+ * one random direction through all weights, by finite differences as in test_gradients.c. */
 #include "tests/tap.h"
 #include "tests/training.h"
 

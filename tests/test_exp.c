@@ -1,5 +1,5 @@
-/* The vectorised exponential of the CPU kernels against the C library's in the next wider type.
- * TEST variants: float double */
+/* TEST variants: float double
+ * The vectorised exponential of the CPU kernels against the C library's in the next wider type. */
 #include "common/kernels_cpu.h"
 #include "tests/tap.h"
 

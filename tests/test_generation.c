@@ -1,5 +1,6 @@
-/* The logits of tokens that come a few at a time, through caches of keys and values, against those of the
- * whole window at once; and that no logit depends on a later token. TEST variants: float double asan */
+/* TEST variants: float double asan
+ * The logits of tokens that come a few at a time, through caches of keys and values, against those of the
+ * whole window at once; and that no logit depends on a later token. */
 #include "tests/tap.h"
 #include "tests/training.h"
 

@@ -1,11 +1,11 @@
-/* Every op's gradients, towards inputs and parameters, against finite differences. The objective is L = <y,
+/* TEST variants: double
+ * Every op's gradients, towards inputs and parameters, against finite differences. The objective is L = <y,
  * w> with fixed random w, which is also the seed of backward. Its slope along one element is (8 (L(h) -
  * L(-h)) - (L(2h) - L(-2h))) / 12h with h = 1e-3: an error of h^4 times the fifth derivative (Abramowitz &
  * Stegun 25.3.6), about 1e-12, plus rounding over h.
  *
  * Each op runs twice. First plainly; then as the second of two micro-batches, with a gradient already in its
- * inputs: what it adds must be the same.
- * TEST variants: double */
+ * inputs: what it adds must be the same. */
 #include "common/kernels.h"
 #include "common/ops.h"
 #include "common/rng.h"

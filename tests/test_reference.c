@@ -1,6 +1,6 @@
-/* Small models with every option, trained for ten steps, against another implementation in float64
- * (tests/fixtures/models.json, made with JAX by tests/reference/make_fixtures.py).
- * TEST variants: float double asan */
+/* TEST variants: float double asan
+ * Small models with every option, trained for ten steps, against another implementation in float64
+ * (tests/fixtures/models.json, made with JAX by tests/reference/make_fixtures.py). */
 #include "tests/reference.h"
 #include "tests/tap.h"
 

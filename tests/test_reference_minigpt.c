@@ -1,7 +1,8 @@
-/* The whole preset minigpt, 27,430,481 parameters, against another implementation
+/* TEST variants: float double
+ * The whole preset minigpt, 27,430,481 parameters, against another implementation
  * (tests/fixtures/minigpt.json, made with JAX by tests/reference/make_fixtures.py). In double: ten steps of 2
  * windows of 256 tokens. In float: a hundred steps of one window of 64, and the loss may leave JAX's float64
- * curve no further than 3 times as far as JAX's own float32 curve does. TEST variants: float double */
+ * curve no further than 3 times as far as JAX's own float32 curve does. */
 #include "tests/reference.h"
 #include "tests/tap.h"
 

@@ -1,6 +1,7 @@
-/* What the tape and the parameters promise, bit for bit: backward in one go or in two halves, with and
+/* TEST variants: float double asan
+ * What the tape and the parameters promise, bit for bit: backward in one go or in two halves, with and
  * without recomputation, with any number of threads, several tapes alive; gradients of micro-batches;
- * on_grad_ready; and memory that comes back and does not grow. TEST variants: float double asan */
+ * on_grad_ready; and memory that comes back and does not grow. */
 #include "tests/tap.h"
 #include "tests/training.h"
 
@@ -292,7 +293,8 @@ int main(void) {
                                  .activation = ACTIVATION_SWIGLU,
                                  .bias = true,
                                  .dropout = 0.2,
-                                 .norm_eps = 1e-6};
+                                 .norm_eps = 1e-6,
+                                 .init_deviation = 0.05};
     check_all(&config, "rope, grouped, dropout");
     config.model.norm = NORM_LAYERNORM;
     config.model.norm_place = NORM_POST;

@@ -25,34 +25,35 @@ def parameter_table(c):
     xavier = c["init"] == "xavier"
 
     def embedding(name, rows):
-        yield f"{name}.weight", (rows, C), ("normal", C**-0.5 if xavier else 0.02)
+        yield f"{name}.weight", (rows, C), ("normal", C**-0.5 if xavier else c["init_deviation"])
 
     def norm(name):
         yield f"{name}.weight", (C,), 1.0
         if c["norm"] == "layernorm" and c["bias"]:
             yield f"{name}.bias", (C,), 0.0
 
-    def linear(name, fan_in, columns, fan_out, deviation=0.02):
+    def linear(name, fan_in, columns, fan_out, deviation):
         yield f"{name}.weight", (fan_in, columns), ("xavier", fan_in, fan_out) if xavier else ("normal", deviation)
         if c["bias"]:
             yield f"{name}.bias", (columns,), 0.0
 
-    into_residual = 0.02 / np.sqrt(2 * L)  # Radford et al. 2019
+    normal = c["init_deviation"]
+    into_residual = normal / np.sqrt(2 * L)  # Radford et al. 2019
     yield from embedding("token", V)
     if c["positions"] == "learned":
         yield from embedding("position", c["max_seq_length"])
     for layer in range(L):
         block = f"blocks.{layer}"
         yield from norm(f"{block}.norm1")
-        yield from linear(f"{block}.qkv", C, (H + 2 * K) * D, C)  # fan out: that of the queries
+        yield from linear(f"{block}.qkv", C, (H + 2 * K) * D, C, normal)  # fan out: that of the queries
         yield from linear(f"{block}.attention_out", C, C, C, into_residual)
         yield from norm(f"{block}.norm2")
-        yield from linear(f"{block}.ffn_up", C, 2 * F if c["activation"] == "swiglu" else F, F)
+        yield from linear(f"{block}.ffn_up", C, 2 * F if c["activation"] == "swiglu" else F, F, normal)
         yield from linear(f"{block}.ffn_down", F, C, C, into_residual)
     if c["norm_place"] == "pre":
         yield from norm("norm_final")
     if not c["tied"]:
-        yield "head.weight", (V, C), ("xavier", C, V) if xavier else ("normal", 0.02)
+        yield "head.weight", (V, C), ("xavier", C, V) if xavier else ("normal", normal)
         if c["bias"]:
             yield "head.bias", (V,), 0.0
 

@@ -37,7 +37,7 @@ FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
 DEFAULTS = dict(
     vocab_size=67, hidden_size=24, intermediate_size=40, num_layers=2, num_attention_heads=3, num_key_value_heads=3,
     max_seq_length=13, norm="layernorm", norm_place="pre", positions="learned", activation="gelu", bias=True, tied=True,
-    dropout=0.0, norm_eps=1e-5, init="gpt2", micro_batch_size=2, num_microbatches=1, max_steps=10, optimizer="adamw",
+    dropout=0.0, norm_eps=1e-5, init="gpt2", init_deviation=0.02, micro_batch_size=2, num_microbatches=1, max_steps=10, optimizer="adamw",
     learning_rate=1e-2, min_lr=1e-3, warmup_ratio=0.2, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, grad_clip=1.0,
     seed=1,
 )  # fmt: skip
@@ -63,7 +63,7 @@ CASES = {
     ),
     "three key heads": dict(
         positions="rope", activation="relu", num_attention_heads=6, num_key_value_heads=3, micro_batch_size=1,
-        num_microbatches=4, seed=2,
+        num_microbatches=4, seed=2, init_deviation=0.2,
     ),
     "no bias, post": dict(
         norm_place="post", bias=False, init="xavier", num_key_value_heads=1, micro_batch_size=3, num_layers=3, norm_eps=1e-3,
@@ -89,7 +89,7 @@ CASES = {
 MINIGPT = dict(
     vocab_size=50257, hidden_size=256, intermediate_size=256, num_layers=4, num_attention_heads=8, num_key_value_heads=8,
     max_seq_length=256, norm="layernorm", norm_place="post", positions="learned", activation="relu", bias=True,
-    tied=False, norm_eps=1e-6, init="xavier", optimizer="adamw", learning_rate=1e-3, min_lr=1e-3, warmup_ratio=0.0,
+    tied=False, norm_eps=1e-6, init="xavier", init_deviation=0.02, optimizer="adamw", learning_rate=1e-3, min_lr=1e-3, warmup_ratio=0.0,
     beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, grad_clip=0.0, seed=1,
 )  # fmt: skip
 
