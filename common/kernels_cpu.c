@@ -51,7 +51,7 @@ static void relu(Queue *q, const Tensor *x, Tensor *y) {
     const real *X = tensor_reals(x);
     real *Y = tensor_reals(y);
     int64_t count = tensor_count(y);
-    EACH(q, count) Y[i] = X[i] > 0 ? X[i] : 0;
+    EACH(q, count) Y[i] = X[i] < 0 ? 0 : X[i]; /* so that a NaN stays one */
 }
 
 static void relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {

@@ -57,7 +57,7 @@ static void linear_create(Model *m, Linear *layer, const char *name, int64_t in,
     layer->weight->in_matmul = true;
     bool into_residual = split == SPLIT_ROWS;
     if (m->config.init == INIT_XAVIER)
-        fill_xavier(m, layer->weight, in, part_sizes[0]);
+        fill_xavier(m, layer->weight, in, part_sizes[0]); /* of fused parts, the first: the queries */
     else /* Radford et al. 2019: the residual stream sums 2 L of these */
         fill_normal(m, layer->weight,
                     m->config.init_deviation / (into_residual ? sqrt(2.0 * (double)m->config.L) : 1));

@@ -131,26 +131,20 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
     Tensor *logits = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(chunk, V), x);
     Tensor *row_loss = tape_tensor(tape, "loss.rows", TYPE_REAL, SHAPE(chunk), x);
     k->zero(q, loss);
-    Node *n = tape_node(tape, &head_loss_op, x, NULL, loss);
     Tensor *dx = NULL;
     HeadLossArgs *a = NULL;
-    if (n) {
-        n->param[0] = head;
-        n->param[1] = bias;
-        n->use[0] = use;
-        n->args = a = tape_alloc(tape, sizeof *a);
+    if (tape->recording) {
+        a = tape_alloc(tape, sizeof *a);
         a->dhead = param_grad_begin(head, use);
         if (bias) a->dbias = param_grad_begin(bias, 0);
         dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
-        node_save(n, 0, dx);
-        tape_drop(tape, dx);
     }
     for (int64_t row = 0; row < rows; row += chunk) {
         int64_t count = min64(chunk, rows - row);
         Tensor x_rows = rows_of(x, row, count), chunk_logits = rows_of(logits, 0, count);
         k->matmul(q, &x_rows, false, w, true, b, &chunk_logits, false);
         k->softmax_cross_entropy(q, &chunk_logits, targets, row, row_loss, loss);
-        if (!n) continue;
+        if (!a) continue;
         Tensor dx_rows = rows_of(dx, row, count);
         k->matmul(q, &chunk_logits, false, w, false, NULL, &dx_rows, false);
         k->matmul(q, &chunk_logits, true, &x_rows, false, NULL, &a->dhead, row > 0);
@@ -160,6 +154,14 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
     tape_drop(tape, row_loss);
     param_release(head);
     if (bias) param_release(bias);
+    Node *n = tape_node(tape, &head_loss_op, x, NULL, loss);
+    if (!n) return loss;
+    n->args = a;
+    n->param[0] = head;
+    n->param[1] = bias;
+    n->use[0] = use;
+    node_save(n, 0, dx);
+    tape_drop(tape, dx);
     return loss;
 }
 

@@ -44,7 +44,7 @@ int64_t params_matmul_count(const Params *params); /* N of FLOPs per token = 6 N
 const Tensor *param_acquire(Param *p);
 void param_release(Param *p);
 
-/* Before each micro-batch's backward. */
+/* Before each micro-batch's forward (a fused head forms its gradients there). */
 void params_begin_microbatch(Params *params, int64_t microbatch, int64_t microbatches);
 /* The buffer into which `use` writes this micro-batch's gradient; overwrite all of it, then call end, which
  * adds it to the step's. scale: a scalar (1) that multiplies it on the way, NULL for one. */

@@ -61,7 +61,8 @@ void tape_delete(Tape *tape);
 
 /* Runs every backward step in reverse; grad is the gradient of `out`, same shape (a loss: the scale). */
 void tape_backward(Tape *tape, Tensor *out, const Tensor *grad);
-/* The two halves apart. inputs keeps what params will need; both together give the bits of tape_backward. */
+/* The two halves apart. inputs keeps what params will need; both together give the bits of tape_backward.
+ * A recomputed segment (op_recompute) runs both of its halves in the first. */
 void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad);
 void tape_backward_params(Tape *tape);
 /* The forward reads x no more. */
