@@ -4,6 +4,7 @@
 
 #include "common/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 /* A loop over independent pieces, on the queue's threads; `worth` false keeps short work on one thread. */
@@ -59,6 +60,25 @@ static inline float exp_real(float x) {
     return p * power;
 }
 #endif
+
+/* Softmax of s[0 .. count) in place: s[j] = exp(s[j] - top) / sum. The log-sum-exp of what was there is top + log_sum. */
+typedef struct {
+    real top, log_sum;
+} SoftmaxRow;
+static inline SoftmaxRow softmax_row(real *s, int64_t count) {
+    real top = s[0], sum = 0;
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < count; j++) top = s[j] > top ? s[j] : top;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < count; j++) {
+        s[j] = exp_real(s[j] - top);
+        sum += s[j];
+    }
+    real inverse = 1 / sum;
+#pragma omp simd
+    for (int64_t j = 0; j < count; j++) s[j] *= inverse;
+    return (SoftmaxRow){top, (real)log((double)sum)};
+}
 
 /* kernels_cpu_matmul.c */
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,

@@ -44,22 +44,6 @@ static real *thread_scratch(const Tensor *scratch, int64_t T) {
     return tensor_reals(scratch) + omp_get_thread_num() * 2 * TILE * T;
 }
 
-/* Row of scores s[0..count): softmax in place; returns log-sum-exp. */
-static real softmax_row(real *s, int64_t count) {
-    real top = s[0], sum = 0;
-#pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < count; j++) top = s[j] > top ? s[j] : top;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < count; j++) {
-        s[j] = exp_real(s[j] - top);
-        sum += s[j];
-    }
-    real inverse = 1 / sum;
-#pragma omp simd
-    for (int64_t j = 0; j < count; j++) s[j] *= inverse;
-    return top + (real)log((double)sum);
-}
-
 void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *out, Tensor *lse,
                    Tensor *scratch) {
     int64_t B = qkv->shape.size[0], T = qkv->shape.size[1], W = tensor_columns(qkv), D = W / (H + 2 * K);
@@ -76,7 +60,8 @@ void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *ou
             cpu_gemm(false, true, rows, keys, D, scale, Q, W, key, W, 0, S, T);
             for (int64_t i = 0; i < rows; i++) {
                 int64_t seen = first + i + 1;
-                tensor_reals(lse)[(b * T + first + i) * H + h] = softmax_row(S + i * T, seen);
+                SoftmaxRow row = softmax_row(S + i * T, seen);
+                tensor_reals(lse)[(b * T + first + i) * H + h] = row.top + row.log_sum;
                 memset(S + i * T + seen, 0, (size_t)(keys - seen) * sizeof(real));
             }
             cpu_gemm(false, false, rows, D, keys, 1, S, T, value, W, 0,

@@ -11,25 +11,16 @@ void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, 
     const int32_t *target = tensor_ints(targets) + first_row;
     PARALLEL(q, R * V > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        real *z = tensor_reals(logits) + r * V, top = z[0], sum = 0;
+        real *z = tensor_reals(logits) + r * V;
         if (target[r] < 0) { /* masked */
             memset(z, 0, (size_t)V * sizeof(real));
             tensor_reals(row_loss)[r] = 0;
             continue;
         }
-#pragma omp simd reduction(max : top)
-        for (int64_t v = 0; v < V; v++) top = z[v] > top ? z[v] : top;
-        real at_target = z[target[r]] - top;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t v = 0; v < V; v++) {
-            z[v] = exp_real(z[v] - top);
-            sum += z[v];
-        }
-        real inverse = 1 / sum;
-#pragma omp simd
-        for (int64_t v = 0; v < V; v++) z[v] *= inverse;
+        real at_target = z[target[r]];
+        SoftmaxRow row = softmax_row(z, V);
         z[target[r]] -= 1;
-        tensor_reals(row_loss)[r] = (real)log((double)sum) - at_target;
+        tensor_reals(row_loss)[r] = row.log_sum - (at_target - row.top);
     }
     for (int64_t r = 0; r < R; r++) *(double *)loss->data += tensor_reals(row_loss)[r];
 }

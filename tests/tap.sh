@@ -16,6 +16,14 @@ check() {
     [ "$state" = ok ] || sed 's/^/# /' "$temp/check.log"
 }
 
+# ok STATUS WHAT: passes when STATUS is 0, for `expression; ok $? "what"`
+ok() {
+    count=$((count + 1))
+    [ "$1" = 0 ] && echo "ok $count - $2" && return
+    failures=$((failures + 1))
+    echo "not ok $count - $2"
+}
+
 # run COMMAND ...: keeps its exit status in $status and what it says in $temp/out and $temp/err
 run() {
     status=0

@@ -2,42 +2,34 @@
 # Chapter 02 as a user meets it: a short run and its files, same bits, resume, Ctrl-C, kill, a loss that is not finite,
 # a full disk, prompts, and mistakes. Models are small here, so that each run takes a second.
 cd "$(dirname "$0")/.." || exit 1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. tests/tap.sh
 program=build/02_minigpt
 small=(--num-layers 2 --hidden-size 32 --num-attention-heads 2 --intermediate-size 64 --max-seq-length 256
     --global-batch-size 4 --micro-batch-size 2 --max-steps 12 --eval-interval 4 --eval-windows 4 --sample-interval 6
     --save-interval 4 --log-interval 2 --max-new-tokens 20)
-count=0
-failed=0
-ok() { # ok STATUS WHAT: passes when STATUS is 0
-    count=$((count + 1))
-    [ "$1" = 0 ] || { failed=1; printf 'not '; }
-    echo "ok $count - $2"
-}
 train() { # train FOLDER FLAGS...: output in FOLDER.out, its status is the program's
     local out=$1
     shift
-    "$program" "${small[@]}" --output-dir "$work/$out" "$@" >"$work/$out.out" 2>"$work/$out.err"
+    "$program" "${small[@]}" --output-dir "$temp/$out" "$@" >"$temp/$out.out" 2>"$temp/$out.err"
 }
-same_weights() { cmp -s "$work/$1/checkpoint/$3/model.safetensors" "$work/$2/checkpoint/$3/model.safetensors"; }
-losses() { cut -d, -f1-6 "$work/$1/loss.csv"; } # all but the times
-says() { grep -q -- "$2" "$work/$1"; }
-one_line_error() { [ "$(wc -l <"$work/$1.err")" = 1 ] && grep -q ': error: ' "$work/$1.err"; }
+same_weights() { cmp -s "$temp/$1/checkpoint/$3/model.safetensors" "$temp/$2/checkpoint/$3/model.safetensors"; }
+losses() { cut -d, -f1-6 "$temp/$1/loss.csv"; } # all but the times
+says() { grep -q -- "$2" "$temp/$1"; }
+one_line_error() { [ "$(wc -l <"$temp/$1.err")" = 1 ] && grep -q ': error: ' "$temp/$1.err"; }
 
 # ---- a run and its files ----
 train a; ok $? "a short run"
-[ "$(head -1 "$work/a/loss.csv")" = step,tokens,loss,val_loss,lr,grad_norm,step_ms,tokens_per_s ]; ok $? "loss.csv has its header"
-[ "$(wc -l <"$work/a/loss.csv")" = 14 ]; ok $? "loss.csv has step 0 and 12 steps"
-awk -F, 'NR == 3 {first = $3} NR > 1 && $3 != "" {last = $3} END {exit !(last < first)}' "$work/a/loss.csv"; ok $? "the loss comes down"
-[ "$(head -c 8 "$work/a/loss.png" | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ]; ok $? "loss.png is a PNG"
+[ "$(head -1 "$temp/a/loss.csv")" = step,tokens,loss,val_loss,lr,grad_norm,step_ms,tokens_per_s ]; ok $? "loss.csv has its header"
+[ "$(wc -l <"$temp/a/loss.csv")" = 14 ]; ok $? "loss.csv has step 0 and 12 steps"
+awk -F, 'NR == 3 {first = $3} NR > 1 && $3 != "" {last = $3} END {exit !(last < first)}' "$temp/a/loss.csv"; ok $? "the loss comes down"
+[ "$(head -c 8 "$temp/a/loss.png" | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ]; ok $? "loss.png is a PNG"
 for key in chapter arguments machine devices threads_per_device parameters matmul_parameters flops_per_token steps tokens wall_s tokens_per_s peak_gflops mfu loss val_loss bits_per_byte entropy_floor trigram_loss memory; do
-    grep -q "\"$key\": [^n]" "$work/a/report.json"; ok $? "report.json has $key"
+    grep -q "\"$key\": [^n]" "$temp/a/report.json"; ok $? "report.json has $key"
 done
 says a.out "a sample at step 6"; ok $? "a sample on the way"
-tail -1 "$work/a.out" | grep -q "$work/a/loss.png"; ok $? "the last line says where the picture is"
-grep -q $'\r' "$work/a.out"; [ $? = 1 ]; ok $? "no carriage returns in a pipe"
-[ "$(ls "$work/a/checkpoint" | tr '\n' ' ')" = "step-000008 step-000012 " ]; ok $? "the last two checkpoints are kept"
+tail -1 "$temp/a.out" | grep -q "$temp/a/loss.png"; ok $? "the last line says where the picture is"
+grep -q $'\r' "$temp/a.out"; [ $? = 1 ]; ok $? "no carriage returns in a pipe"
+[ "$(ls "$temp/a/checkpoint" | tr '\n' ' ')" = "step-000008 step-000012 " ]; ok $? "the last two checkpoints are kept"
 
 # ---- same bits ----
 train b; losses b | diff -q - <(losses a) >/dev/null && same_weights a b step-000012; ok $? "the same run twice: same losses, same weights"
@@ -50,21 +42,21 @@ train drop --dropout 0.2; train drop2 --dropout 0.2 --recompute; same_weights dr
 # ---- resume ----
 train r --stop-at-step 5; train r --resume; same_weights a r step-000012 && losses r | sed '/^5,/s/,[^,]*\(,[^,]*,[^,]*\)$/,\1/' | diff -q - <(losses a) >/dev/null; ok $? "stopped at 5 (which adds a validation loss) and resumed: same bits, same loss.csv"
 train k --save-interval 1 --max-steps 12 & pid=$!
-while [ ! -d "$work/k/checkpoint/step-000003" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
-pkill -9 -f "output-dir $work/k" ; wait $pid 2>/dev/null
+while [ ! -d "$temp/k/checkpoint/step-000003" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
+pkill -9 -f "output-dir $temp/k" ; wait $pid 2>/dev/null
 train k --save-interval 1 --resume; same_weights a k step-000012 && losses k | diff -q - <(losses a) >/dev/null; ok $? "killed in the middle and resumed: same bits, same loss.csv"
 train r --resume; [ $? = 0 ]; ok $? "resuming a finished run is no error"
 train none --resume; [ $? = 1 ] && one_line_error none && says none.err "no checkpoint"; ok $? "nothing to resume"
 train r --resume --hidden-size 64; [ $? = 2 ] && one_line_error r && says r.err "hidden-size"; ok $? "another model is not resumed"
-cp -r "$work/a" "$work/damaged"; printf x | dd of="$work/damaged/checkpoint/step-000012/model.safetensors" bs=1 seek=3000 conv=notrunc 2>/dev/null
+cp -r "$temp/a" "$temp/damaged"; printf x | dd of="$temp/damaged/checkpoint/step-000012/model.safetensors" bs=1 seek=3000 conv=notrunc 2>/dev/null
 train damaged --resume; [ $? = 1 ] && one_line_error damaged && says damaged.err "model.safetensors" && says damaged.err "step-000008"; ok $? "a damaged checkpoint is refused by name, the previous one is offered"
 
 # ---- interrupted ----
 train i --max-steps 100000 --save-interval 0 & pid=$!
-for _ in $(seq 500); do [ -s "$work/i/loss.csv" ] && [ "$(wc -l <"$work/i/loss.csv")" -gt 4 ] && break; sleep 0.02; done
-pkill -INT -f "output-dir $work/i"; wait $pid; ok $? "Ctrl-C: finishes, exit 0"
-ls "$work/i/checkpoint" | grep -q step && [ -s "$work/i/loss.png" ] && [ -s "$work/i/report.json" ]; ok $? "Ctrl-C: saved, drawn and reported"
-[ "$(tail -1 "$work/i/loss.csv" | cut -d, -f4)" != "" ]; ok $? "Ctrl-C: the last step has its validation loss"
+for _ in $(seq 500); do [ -s "$temp/i/loss.csv" ] && [ "$(wc -l <"$temp/i/loss.csv")" -gt 4 ] && break; sleep 0.02; done
+pkill -INT -f "output-dir $temp/i"; wait $pid; ok $? "Ctrl-C: finishes, exit 0"
+ls "$temp/i/checkpoint" | grep -q step && [ -s "$temp/i/loss.png" ] && [ -s "$temp/i/report.json" ]; ok $? "Ctrl-C: saved, drawn and reported"
+[ "$(tail -1 "$temp/i/loss.csv" | cut -d, -f4)" != "" ]; ok $? "Ctrl-C: the last step has its validation loss"
 
 # ---- numbers that are not finite, budgets, disks ----
 train nan --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0; [ $? = 1 ] && one_line_error nan && says nan.err "step [0-9]*: the loss" && says nan.err "first in the"; ok $? "a loss that is not finite names the step and the op"
@@ -73,13 +65,13 @@ train full --output-dir /dev/full/x; [ $? = 1 ] && one_line_error full; ok $? "a
 (trap '' XFSZ; ulimit -f 64; train disk); [ $? = 1 ] && one_line_error disk && says disk.err "cannot write"; ok $? "a disk that is full while a checkpoint is written"
 
 # ---- prompts ----
-"$program" --output-dir "$work/a" --prompt "One day" --max-new-tokens 200 >"$work/p.out" 2>"$work/p.err"; ok $? "--prompt"
-head -1 "$work/p.out" | grep -q '^One day'; ok $? "the text begins with the prompt"
-"$program" --output-dir "$work/a" --prompt "" --temperature 0 --max-new-tokens 5 >/dev/null 2>&1; ok $? "an empty prompt, greedy"
-"$program" --output-dir "$work/a" --prompt "$(printf 'word %.0s' $(seq 500))" --max-new-tokens 5 >"$work/p.out" 2>&1 && says p.out "longer than the window"; ok $? "a prompt longer than the window says so"
-"$program" --output-dir "$work/nowhere" --prompt x >/dev/null 2>"$work/p.err"; [ $? = 1 ] && [ "$(wc -l <"$work/p.err")" = 1 ]; ok $? "--prompt without a checkpoint"
-for seed in 1 2; do "$program" --output-dir "$work/a" --prompt "One" --seed $seed --max-new-tokens 20 2>&1 | grep -av 'new tokens in' >"$work/s$seed"; done
-"$program" --output-dir "$work/a" --prompt "One" --seed 1 --max-new-tokens 20 2>&1 | grep -av 'new tokens in' | cmp -s - "$work/s1" && ! cmp -s "$work/s1" "$work/s2"; ok $? "a seed, a text; another seed, another text"
+"$program" --output-dir "$temp/a" --prompt "One day" --max-new-tokens 200 >"$temp/p.out" 2>"$temp/p.err"; ok $? "--prompt"
+head -1 "$temp/p.out" | grep -q '^One day'; ok $? "the text begins with the prompt"
+"$program" --output-dir "$temp/a" --prompt "" --temperature 0 --max-new-tokens 5 >/dev/null 2>&1; ok $? "an empty prompt, greedy"
+"$program" --output-dir "$temp/a" --prompt "$(printf 'word %.0s' $(seq 500))" --max-new-tokens 5 >"$temp/p.out" 2>&1 && says p.out "longer than the window"; ok $? "a prompt longer than the window says so"
+"$program" --output-dir "$temp/nowhere" --prompt x >/dev/null 2>"$temp/p.err"; [ $? = 1 ] && [ "$(wc -l <"$temp/p.err")" = 1 ]; ok $? "--prompt without a checkpoint"
+for seed in 1 2; do "$program" --output-dir "$temp/a" --prompt "One" --seed $seed --max-new-tokens 20 2>&1 | grep -av 'new tokens in' >"$temp/s$seed"; done
+"$program" --output-dir "$temp/a" --prompt "One" --seed 1 --max-new-tokens 20 2>&1 | grep -av 'new tokens in' | cmp -s - "$temp/s1" && ! cmp -s "$temp/s1" "$temp/s2"; ok $? "a seed, a text; another seed, another text"
 
 # ---- printing and refusing ----
 "$program" --preset minigpt --print-model | grep -q '^27430481 parameters'; ok $? "minigpt has 27,430,481 parameters"
@@ -87,7 +79,6 @@ for seed in 1 2; do "$program" --output-dir "$work/a" --prompt "One" --seed $see
 train v --vocab-size 500; [ $? = 2 ] && one_line_error v && says v.err "too small for"; ok $? "a vocabulary too small for the data"
 train v --vocab-size 2000; ok $? "a vocabulary larger than the data's"
 PMI_SIZE=4 train mpi; [ $? = 2 ] && one_line_error mpi && says mpi.err mpiexec; ok $? "under mpiexec it refuses"
-train d --data-dir "$work/empty"; [ $? != 0 ] && one_line_error d; ok $? "a data folder that is not there"
+train d --data-dir "$temp/empty"; [ $? != 0 ] && one_line_error d; ok $? "a data folder that is not there"
 
-echo "1..$count"
-exit $failed
+tap_done

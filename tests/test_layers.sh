@@ -2,26 +2,21 @@
 # Arrows point one way: chapters stand on datasets and common, datasets on common; a chapter may use the lesson code of
 # a lower-numbered chapter only. Only comm_* speaks MPI or NCCL. This reads the #include lines.
 cd "$(dirname "$0")/.." || exit 1
-count=0
-failed=0
-check() { # check WHAT FINDINGS: passes when there are none
-    count=$((count + 1))
-    if [ -z "$2" ]; then echo "ok $count - $1"; else
-        failed=1
-        echo "not ok $count - $1"
-        printf '%s\n' "$2" | sed 's/^/# /'
-    fi
+. tests/tap.sh
+empty() { # empty WHAT FINDINGS: passes when there are none
+    [ -z "$2" ]
+    ok $? "$1"
+    printf '%s' "$2" | sed 's/^/# /'
 }
 includes() { grep -rnE '^ *# *include' --include='*.c' --include='*.h' --include='*.cu' "$@" 2>/dev/null; }
 
-check "common knows nothing of chapters, datasets or tests" "$(includes common | grep -E '"(\.\./)*(chapters|datasets|tests)/')"
-check "datasets know nothing of chapters or tests" "$(includes datasets | grep -E '"(\.\./)*(chapters|tests)/')"
-check "chapters know nothing of tests" "$(includes chapters | grep -E '"(\.\./)*tests/')"
-check "a chapter includes lower chapters only" "$(includes chapters | sed -nE 's|^(chapters/([0-9][0-9])_[^:]*:[0-9]*):.*"chapters/([0-9][0-9])_.*|\1 \2 \3|p' | awk '$3 > $2 {print $1}')"
-check "includes are written from the top folder" "$(includes common datasets chapters | grep -E '"' | grep -vE '"(common|datasets|chapters)/')"
-check "only comm_* includes mpi.h or nccl.h" "$(includes common datasets chapters | grep -E '[<"](mpi|nccl)\.h' | grep -v '^common/comm_')"
-check "only *.cu and comm_nccl include CUDA headers" "$(includes common datasets chapters | grep -E '[<"](cuda|cublas)[a-zA-Z_]*\.h' | grep -vE '^[^:]*\.cu:|^common/comm_nccl')"
-check "no -ffast-math, no -Ofast" "$(grep -nE -- '-Ofast|-ffast-math' Makefile | grep -v '^[0-9]*:#')"
-check "a chapter's main.c fits 260 lines, other files 420" "$(wc -l chapters/*/*.[ch] common/*.[ch] datasets/*.[ch] | awk '$2 != "total" && (($2 ~ /main\.c$/ && $1 > 260) || $1 > 420)')"
-echo "1..$count"
-exit $failed
+empty "common knows nothing of chapters, datasets or tests" "$(includes common | grep -E '"(\.\./)*(chapters|datasets|tests)/')"
+empty "datasets know nothing of chapters or tests" "$(includes datasets | grep -E '"(\.\./)*(chapters|tests)/')"
+empty "chapters know nothing of tests" "$(includes chapters | grep -E '"(\.\./)*tests/')"
+empty "a chapter includes lower chapters only" "$(includes chapters | sed -nE 's|^(chapters/([0-9][0-9])_[^:]*:[0-9]*):.*"chapters/([0-9][0-9])_.*|\1 \2 \3|p' | awk '$3 > $2 {print $1}')"
+empty "includes are written from the top folder" "$(includes common datasets chapters | grep -E '"' | grep -vE '"(common|datasets|chapters)/')"
+empty "only comm_* includes mpi.h or nccl.h" "$(includes common datasets chapters | grep -E '[<"](mpi|nccl)\.h' | grep -v '^common/comm_')"
+empty "only *.cu and comm_nccl include CUDA headers" "$(includes common datasets chapters | grep -E '[<"](cuda|cublas)[a-zA-Z_]*\.h' | grep -vE '^[^:]*\.cu:|^common/comm_nccl')"
+empty "no -ffast-math, no -Ofast" "$(grep -nE -- '-Ofast|-ffast-math' Makefile | grep -v '^[0-9]*:#')"
+empty "a chapter's main.c fits 260 lines, other files 420" "$(wc -l chapters/*/*.[ch] common/*.[ch] datasets/*.[ch] | awk '$2 != "total" && (($2 ~ /main\.c$/ && $1 > 260) || $1 > 420)')"
+tap_done
