@@ -1,8 +1,11 @@
 /* waves: noisy waves and what a small network can learn about them. A sample is two rows of 128 points:
  *
- *   x[t] = sin(s + a) + cos(2 s + b) + sin(3 s + c) + N(0, 0.1),   s = 2 pi t / 128, phases a, b, c uniform
- * in [0, 2 pi) y[t] = 0.8 x[t - 5] + 0.1 x[t]^2 + N(0, 0.05),                 around the circle: x[-1] is
- * x[127]
+ *   x[t] = sin(s + a) + cos(2 s + b) + sin(3 s + c) + N(0, 0.1)
+ *
+ *   y[t] = 0.8 x[t - 5] + 0.1 x[t]^2 + N(0, 0.05)
+ *
+ * with s = 2 pi t / 128 and phases a, b, c uniform in [0, 2 pi); t - 5 goes around the circle: x[-1] is
+ * x[127].
  *
  * Every number is a function of (seed, split, index of the sample): any slice of a batch can be made alone,
  * samples never repeat, and validation samples come from streams of their own.

@@ -63,8 +63,8 @@ typedef real Vector __attribute__((vector_size(VECTOR_BYTES)));
 enum {
     TILE_N = 2 * VECTOR_BYTES / (int)sizeof(real), /* two vectors */
     BLOCK_K = 256,
-    BLOCK_M = 96,
-    BLOCK_N = 4096
+    BLOCK_M = 96 / TILE_M * TILE_M, /* whole tiles */
+    BLOCK_N = 4096 / TILE_N * TILE_N
 };
 
 /* C (rows,columns) (+)= a panel of A (k,TILE_M) times a panel of B (k,TILE_N). */

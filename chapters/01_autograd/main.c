@@ -56,7 +56,7 @@ static Tensor *squared_error(void *problem, Tape *tape) {
 /* ---- check ---- */
 
 static bool check_gradients(void) {
-    enum { WAVES = 4 };
+    enum { WAVES = 16 };
     Device *device = device_new_cpu(options.run.device_memory);
     Problem p = problem_new(device, WAVES);
     waves_load(&p.waves, options.run.seed, SPLIT_TRAIN, 0);
@@ -127,7 +127,8 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
     const Config *c = &options.run;
     Optimizer *optimizer = optimizer_new(&p->mlp->params, c);
     Metrics *metrics = metrics_create(c->output_dir);
-    Progress *progress = progress_start(stdout, 0, c->max_steps, c->log_interval);
+    int64_t last = c->stop_at_step ? c->stop_at_step : c->max_steps;
+    Progress *progress = progress_start(stdout, 0, last, c->log_interval);
     Tape *tape = tape_new(device, true);
     Tensor seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     tensor_set_scalar(&seed, 1.0 / (double)tensor_count(&p->waves.y)); /* the loss is a mean */
@@ -142,7 +143,7 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
         train_step(p, tape, optimizer, &seed, &row);
         double seconds = now_seconds() - began;
 
-        done = row.step == c->max_steps || interrupt_requested();
+        done = row.step == last || interrupt_requested();
         row.tokens = row.step * c->global_batch;
         row.step_ms = 1e3 * seconds;
         row.tokens_per_s = (double)c->global_batch / seconds;

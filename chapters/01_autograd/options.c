@@ -5,7 +5,7 @@
 static Options options = {
     .gemm_sizes = "64,128,256,512,1000,333x1000x77",
     .gemm_seconds = 0.1,
-    .check_step = sizeof(real) == sizeof(float) ? 1e-2 : 1e-4,
+    .check_step = sizeof(real) == sizeof(float) ? 1e-2 : 1e-3,
     .check_tolerance = sizeof(real) == sizeof(float) ? 1e-3 : 1e-8,
     .check_each = 4,
     .hidden = 2048,
@@ -36,6 +36,7 @@ static const Flag flags[] = {
     OPTION(INT, "hidden-size", hidden, 1, 16384, "width of the hidden layer"),
     OPTION(INT, "global-batch-size", run.global_batch, 1, 16384, "waves in one step"),
     OPTION(INT, "max-steps", run.max_steps, 1, 1e9, "steps, and the horizon of the schedule"),
+    OPTION(INT, "stop-at-step", run.stop_at_step, 0, 1e9, "end early, as if interrupted; 0: at --max-steps"),
     OPTION(ENUM, "optimizer", run.optimizer, "adamw|sgd", "AdamW, or SGD with momentum"),
     OPTION(REAL, "learning-rate", run.learning_rate, 0, 1000, ENDS_INCLUDED,
            "highest, at the start or after the warm-up"),
