@@ -81,11 +81,18 @@ static void test_training(const Dataset *data) {
             wrong += targets[w * T + t] < 0 || targets[w * T + t] >= data->vocab_size;
             wrong += t > 0 && targets[w * T + t - 1] != serial[w * T + t];
         }
-        /* the first 64 tokens hold the names: no two windows begin with the same story */
-        for (int v = 0; v < w; v++) alike += !memcmp(serial + v * T, serial + w * T, 64 * sizeof *serial);
     }
     ok(wrong == 0, "training windows start with the end of text, and mask nothing");
-    ok(alike == 0, "no two of %d training windows begin alike", WINDOWS);
+    /* a story's first 24 tokens hold title, trait, place and elder: enough to know it */
+    enum { KNOWN = 24 };
+    int32_t **stories = xmalloc(WINDOWS * T * sizeof *stories);
+    int count = 0;
+    for (int i = 0; i < WINDOWS * T; i++)
+        if (serial[i] == end && i % T + KNOWN < T) stories[count++] = serial + i;
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < i; j++) alike += !memcmp(stories[i], stories[j], KNOWN * sizeof(int32_t));
+    ok(alike == 0 && count > WINDOWS, "no story comes twice among the %d of %d windows", count, WINDOWS);
+    free(stories);
 #pragma omp parallel for num_threads(4) schedule(dynamic)
     for (int w = WINDOWS - 1; w >= 0; w--) {
         int32_t own[T];

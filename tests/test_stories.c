@@ -81,10 +81,10 @@ static int count_overlaps(const StoryWalk *walk, int options) {
 
 /* Walks by the draws of made stories, found again by their text. */
 static void test_draws(void) {
-    int overlaps = 0, lost = 0;
+    int overlaps = 0, lost = 0, unequal = 0;
     for (uint64_t i = 0; i < STORIES; i++) {
         Str text = {0}, said = {0};
-        story_make(12, i, &text);
+        double stated = story_make(12, i, &text), minus_log_p = 0;
         StoryWalk walk = story_begin(&said);
         for (int options; (options = story_next(&walk)) > 0;) {
             Site *site = find_site(&walk, options);
@@ -102,13 +102,16 @@ static void test_draws(void) {
                 break;
             }
             site->taken[option]++;
+            minus_log_p += log(options);
             story_take(&walk, option);
         }
+        unequal += fabs(stated - minus_log_p) > 1e-9;
         str_free(&text);
         str_free(&said);
     }
     ok(overlaps == 0 && lost == 0, "at every draw each option's text is its own: %d overlaps, %d draws lost",
        overlaps, lost);
+    ok(unequal == 0, "-ln p is the sum of ln(options): %d differ", unequal);
 
     double worst = 0; /* chi-square of each site as a normal deviate (Wilson and Hilferty 1931) */
     int never = 0;
@@ -193,6 +196,24 @@ static void test_words(void) {
     str_free(&all);
 }
 
+/* Who a story is about, drawn anew for each: "The tale of HERO, FRIEND, a ..." */
+static void test_independence(void) {
+    int same = 0, again = 0;
+    char hero[16], friend[16], friend_before[16] = "";
+    for (uint64_t i = 0; i < STORIES; i++) {
+        Str text = {0};
+        story_make(15, i, &text);
+        if (sscanf(text.data, "%*s %*s of %15[^,], %15[^,],", hero, friend) != 2) same = STORIES;
+        same += !strcmp(hero, friend);
+        again += !strcmp(hero, friend_before);
+        strcpy(friend_before, friend);
+        str_free(&text);
+    }
+    ok(same == 0, "hero and friend are two: %d times one", same);
+    double share = (double)again / STORIES;
+    ok(share > 0.03 && share < 0.07, "one in 20 stories is about the friend of the one before: %.3f", share);
+}
+
 static void test_determinism(void) {
     Str a = {0}, b = {0}, c = {0};
     double p = story_make(1, 77, &a), q = story_make(1, 77, &b);
@@ -215,6 +236,7 @@ int main(void) {
     test_draws();
     test_refusals();
     test_words();
+    test_independence();
     test_determinism();
     return tap_done();
 }
