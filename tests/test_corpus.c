@@ -51,7 +51,7 @@ static void test_validation(const Dataset *data) {
 
 /* The stated trigram loss against a trigram model of training windows. */
 static void test_trigram(const Dataset *data) {
-    enum { TRAIN = 3000 };
+    enum { TRAIN = 5120 };
     int32_t *train = xmalloc(TRAIN * T * sizeof *train), tokens[T], targets[T];
     for (int64_t w = 0; w < TRAIN; w++) data->window(data, SPLIT_TRAIN, w, T, train + w * T, targets);
     Ngram *ngram = ngram_train(train, TRAIN * T, data->vocab_size);
