@@ -70,13 +70,6 @@ static char *set(int64_t step, const char *file) {
     return xprintf("%s/checkpoint/step-%06lld%s", folder, (long long)step, file);
 }
 
-static bool set_exists(int64_t step, const char *suffix) {
-    char *path = set(step, suffix);
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
 static void start_anew(void) {
     char *sets = xprintf("%s/checkpoint", folder);
     file_remove(sets);

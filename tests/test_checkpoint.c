@@ -7,6 +7,13 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+static bool set_exists(int64_t step, const char *suffix) {
+    char *path = set(step, suffix);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
 /* ---- in order ---- */
 
 static void test_round_trip(void) {

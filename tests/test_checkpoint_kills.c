@@ -8,7 +8,9 @@
 
 #include <dlfcn.h>
 #include <signal.h>
-#include <sys/prctl.h>
+#ifdef __linux__
+#    include <sys/prctl.h>
+#endif
 #include <sys/stat.h>
 
 static int calls_left;  /* 0: no kill */
@@ -124,7 +126,9 @@ static void test_random_kills(void) {
         bool piped = pipe(saved) == 0;
         pid_t child = fork();
         if (child == 0) {
+#ifdef __linux__
             prctl(PR_SET_PDEATHSIG, SIGKILL); /* it saves for ever otherwise */
+#endif
             save_many(saved[1]);
         }
         close(saved[1]);
