@@ -93,6 +93,7 @@ notebooks: deps all ## run every cell of notebooks-md/ and write its output and 
 	@python3 notebooks-md/run.py $(NOTEBOOKS)
 
 test: deps ## install what is missing, run all tests
+	@tests/install-packages notebooks
 	@tests/run
 
 deps: ## install the packages that are missing

@@ -342,7 +342,7 @@ def rewrite(path):
     notebook, shell, problems = Notebook(path), Shell(ROOT, 1200), []
     try:
         for cell in notebook.cells:
-            print(f"{notebook.path.name}: {cell.name}", flush=True)
+            print(f"{notebook.path.name}: {cell.name}", file=sys.stderr)
             notebook.set_output(cell, run_cell(shell, cell, cell.text))
             for source in cell_pictures(cell):
                 shutil.copyfile(ROOT / source, FOLDER / "images" / picture_name(notebook, source))
