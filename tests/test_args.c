@@ -340,7 +340,7 @@ static void test_presets(void) {
         free(line);
     }
     Config c = parse("");
-    ok(c.warmup_ratio == 0.1 && c.beta1 == 0.9 && c.beta2 == 0.95 && c.eps == 1e-8 && c.weight_decay == 0.1 &&
+    ok(c.warmup_ratio == 0.1 && c.beta1 == 0.9 && c.beta2 == 0.98 && c.eps == 1e-8 && c.weight_decay == 0.1 &&
            c.grad_clip == 1 && c.model.norm_eps == 1e-5,
        "tiny: AdamW with decay and clipping");
     c = parse("--preset xl");

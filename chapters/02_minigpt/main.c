@@ -61,7 +61,8 @@ static void show_sample(Run *run, int64_t step) {
 static void draw_loss(const Run *run, bool behind) {
     const Dataset *d = run->data;
     LossCurve curve = {run->config.preset, run->config.output_dir, d->entropy_floor, d->trigram_loss};
-    LossPlot plot = {.title = "MiniGPT: loss by step", .runs = &curve, .run_count = 1, .behind = behind};
+    LossPlot plot = {
+        .title = "MiniGPT: loss by step", .runs = &curve, .run_count = 1, .log_y = true, .behind = behind};
     char *path = xprintf("%s/loss.png", run->config.output_dir);
     plot_loss(&plot, path);
     free(path);
