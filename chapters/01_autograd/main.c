@@ -1,9 +1,9 @@
 /* Chapter 01: what everything later stands on, in four parts.
  *
  *   gemm    the product of matrices, from the definition to a library, each rung checked, then timed
- *   tape    tensors, operations, the tape that remembers them, and memory, on an example small enough for a
- * pencil check   the gradients of a two-layer network against finite differences train   that network fitted
- * to noisy waves, and the error that no model can pass
+ *   tape    tensors, operations, the tape that remembers them, and memory, small enough for a pencil
+ *   check   the gradients of a two-layer network against finite differences
+ *   train   that network fitted to noisy waves, and the error that no model can pass
  *
  *   make ch01                                              all four, under a minute on two cores
  *   build/01_autograd --part gemm --gemm-sizes 1000        one part

@@ -2,10 +2,10 @@
  * its data, lets it write on the way, keeps checkpoints, and draws the curve.
  *
  *   make ch02                                                   the default: a minute on two cores
- *   build/02_minigpt --max-steps 1600                           ten minutes, better stories
+ *   build/02_minigpt --max-steps 6500                           ten minutes, better stories
  *   build/02_minigpt --resume                                   goes on where it was stopped
  *   build/02_minigpt --prompt "Once upon a time"                lets the trained model write
- *   build/02_minigpt --preset minigpt --print-model             seed 003's model, 27 million parameters
+ *   build/02_minigpt --preset minigpt --print-model             another preset: 27 million parameters
  *
  * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update.
  */
