@@ -3,31 +3,37 @@
 #include "common/rng.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <stdlib.h>
 
-double machine_peak_gflops(const Device *device) {
-    enum { N = 2048, TRIES = 5 };
-    size_t bytes = (size_t)N * N * sizeof(real);
-    real *a = xmalloc(bytes), *b = xmalloc(bytes), *c = xmalloc(bytes);
-    rng_fill_uniform(1, 1, 0, (int64_t)N * N, -1, 1, a);
-    rng_fill_uniform(1, 2, 0, (int64_t)N * N, -1, 1, b);
-    openblas_set_num_threads(device->queue.threads);
-    double best = 0;
-    for (int i = 0; i < TRIES; i++) {
-        double began = now_seconds();
+static double product_seconds(const real *a, const real *b, real *c, int n) {
+    double began = now_seconds();
 #ifdef REAL_DOUBLE
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, N, N, 1, a, N, b, N, 0, c, N);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a, n, b, n, 0, c, n);
 #else
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, N, N, N, 1, a, N, b, N, 0, c, N);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a, n, b, n, 0, c, n);
 #endif
-        double gflops = 2e-9 * N * N * N / (now_seconds() - began);
-        best = gflops > best ? gflops : best;
-    }
+    return now_seconds() - began;
+}
+
+/* The matrices grow until a product takes LONG_ENOUGH, so that a slow or emulated machine does not wait. */
+double machine_peak_gflops(const Device *device) {
+    enum { SMALLEST = 256, LARGEST = 2048, TRIES = 5 };
+    const double LONG_ENOUGH = 0.1;
+    size_t bytes = sizeof(real[LARGEST]) * LARGEST;
+    real *a = xmalloc(bytes), *b = xmalloc(bytes), *c = xmalloc(bytes);
+    rng_fill_uniform(1, 1, 0, (int64_t)LARGEST * LARGEST, -1, 1, a);
+    rng_fill_uniform(1, 2, 0, (int64_t)LARGEST * LARGEST, -1, 1, b);
+    openblas_set_num_threads(device->queue.threads);
+    int n = SMALLEST;
+    while (n < LARGEST && product_seconds(a, b, c, n) < LONG_ENOUGH) n *= 2;
+    double best = INFINITY;
+    for (int i = 0; i < TRIES; i++) best = fmin(best, product_seconds(a, b, c, n));
     openblas_set_num_threads(1);
     free(a);
     free(b);
     free(c);
-    return best;
+    return 2e-9 * n * n * n / best;
 }
 
 const char *machine_blas_kernels(void) { return openblas_get_corename(); }
