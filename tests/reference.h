@@ -4,6 +4,7 @@
 #define REFERENCE_H
 
 #include "common/args.h"
+#include "tests/tap.h"
 #include "tests/training.h"
 
 #include <float.h>
@@ -84,7 +85,7 @@ static inline Summary reference_summary(const char *name, const Tensor *t) {
  * projection about e sqrt(k / 3). */
 static inline double reference_distance(Summary got, const json_t *want, double relative, double absolute) {
     double norm = reference_at(want, 0), allowed = relative * norm + absolute + DBL_MIN;
-    double error = fmax(fabs(got.norm - norm), fabs(got.projection - reference_at(want, 1)));
+    double error = worse(fabs(got.norm - norm), fabs(got.projection - reference_at(want, 1)));
     return error / allowed;
 }
 

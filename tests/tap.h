@@ -28,6 +28,9 @@ static inline bool close_to(double got, double want, double tolerance, const cha
               tolerance);
 }
 
+/* The larger of two errors, where a NaN is larger than any number: fmax would lose it. */
+static inline double worse(double a, double b) { return isnan(b) || b > a ? b : a; }
+
 static inline int tap_done(void) {
     printf("1..%d\n", tap_count);
     return tap_failures != 0;

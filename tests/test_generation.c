@@ -63,11 +63,11 @@ static void compare(const ModelConfig *config, const char *name) {
     real *want = xmalloc(sizeof(real[T * V])), *got = xmalloc(sizeof(real[T * V]));
     run(m, tokens, 0, T, NULL, want);
     double largest = 0;
-    for (int i = 0; i < T * V; i++) largest = fmax(largest, fabs((double)want[i]));
+    for (int i = 0; i < T * V; i++) largest = worse(largest, fabs((double)want[i]));
     for (int way = 0; way < COUNT_OF(ways); way++) {
         double error = 0;
         run_in_chunks(m, tokens, ways[way].chunks, got);
-        for (int i = 0; i < T * V; i++) error = fmax(error, fabs((double)got[i] - (double)want[i]));
+        for (int i = 0; i < T * V; i++) error = worse(error, fabs((double)got[i] - (double)want[i]));
         ok(error <= TOLERANCE * largest, "%s, %s: logits up to %.2f, off by %.1e of that", name,
            ways[way].name, largest, error / largest);
     }

@@ -51,7 +51,7 @@ static void test_forward(Device *device, Problem *p) {
                     h += (double)tensor_reals(&p->x)[b * I + i] * (double)w1[i * F + f];
                 sum += fmax(h, 0) * (double)w2[f * O + o];
             }
-            largest = fmax(largest, fabs(sum - (double)tensor_reals(y)[b * O + o]));
+            largest = worse(largest, fabs(sum - (double)tensor_reals(y)[b * O + o]));
         }
     ok(largest < (sizeof(real) == 4 ? 1e-5 : 1e-13), "the output, by loops: off by %g", largest);
     tape_delete(tape);
@@ -62,7 +62,7 @@ static double worst(const GradCheck *checks, int count, int *kinks) {
     *kinks = 0;
     for (int i = 0; i < count; i++) {
         *kinks += checks[i].kink;
-        if (!checks[i].kink) largest = fmax(largest, checks[i].error);
+        if (!checks[i].kink) largest = worse(largest, checks[i].error);
     }
     return largest;
 }

@@ -57,10 +57,10 @@ static void test_formula(int64_t count) {
                 if (b >= 0) p = dense(bi, V, b, c, p);
                 if (a >= 0) p = dense(tri, V * V, a * V + b, c, p);
                 double got = ngram_probability(ngram, a, b, c);
-                worst = fmax(worst, fabs(got - p));
+                worst = worse(worst, fabs(got - p));
                 sum += got;
             }
-            off = fmax(off, fabs(sum - 1));
+            off = worse(off, fabs(sum - 1));
         }
     ok(worst < 1e-12, "%d tokens: like the formula in every context, to %.1e", (int)count, worst);
     ok(off < 1e-12, "%d tokens: probabilities sum to 1 in every context, to %.1e", (int)count, off);

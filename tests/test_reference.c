@@ -38,7 +38,7 @@ static void compare_gradients_in_full(const Training *t, const json_t *gradients
         const Param *p = t->model->params.items[i];
         const json_t *want = json_object_get(gradients, p->name);
         for (size_t j = 0; j < json_array_size(want); j++) {
-            worst = fmax(worst, fabs((double)tensor_reals(&p->grad[0])[j] - reference_at(want, j)));
+            worst = worse(worst, fabs((double)tensor_reals(&p->grad[0])[j] - reference_at(want, j)));
             largest = fmax(largest, fabs(reference_at(want, j)));
         }
     }
@@ -63,8 +63,8 @@ static void compare_case(json_t *json) {
             if (gradients) compare_gradients_in_full(&t, gradients);
         }
         double rate = training_update(&t, (int64_t)step);
-        loss_error = fmax(loss_error, fabs(loss - reference_at(losses, step)) / reference_at(losses, step));
-        rate_error = fmax(rate_error, fabs(rate - reference_at(rates, step)) / reference_at(rates, step));
+        loss_error = worse(loss_error, fabs(loss - reference_at(losses, step)) / reference_at(losses, step));
+        rate_error = worse(rate_error, fabs(rate - reference_at(rates, step)) / reference_at(rates, step));
     }
     ok(loss_error <= LOSS, "  losses of 10 steps: off by %.1e", loss_error);
     ok(rate_error <= 1e-14, "  learning rates: off by %.1e", rate_error);

@@ -44,8 +44,8 @@ static void compare_curve(json_t *json) {
         double here = fabs(training_gradient(&t, (int64_t)step) - reference_at(exact, step));
         double there = fabs(reference_at(rounded, step) - reference_at(exact, step));
         training_update(&t, (int64_t)step);
-        ours = fmax(ours, here), ours_squared += here * here;
-        theirs = fmax(theirs, there), theirs_squared += there * there;
+        ours = worse(ours, here), ours_squared += here * here;
+        theirs = worse(theirs, there), theirs_squared += there * there;
     }
     ok(ours <= 3 * theirs, "%zu steps: at most %.2e from the float64 curve; JAX's float32 curve: %.2e", steps,
        ours, theirs);

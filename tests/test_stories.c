@@ -123,7 +123,7 @@ static void test_draws(void) {
             chi += pow(sites[s].taken[i] - expected, 2) / expected;
             never += sites[s].taken[i] == 0;
         }
-        if (k > 0) worst = fmax(worst, (cbrt(chi / k) - (1 - 2 / (9 * k))) / sqrt(2 / (9 * k)));
+        if (k > 0) worst = worse(worst, (cbrt(chi / k) - (1 - 2 / (9 * k))) / sqrt(2 / (9 * k)));
     }
     ok(site_count >= 60 && never == 0, "%d places of a draw; %d options never taken", site_count, never);
     ok(worst < 5, "options come equally often: the worst place deviates by %.1f sigma", worst);

@@ -62,7 +62,7 @@ int main(void) {
         for (int t = 0; t < P; t++) {
             double want =
                 0.8 * (double)x[i * P + (t + P - 5) % P] + 0.1 * (double)x[i * P + t] * (double)x[i * P + t];
-            largest = fmax(largest, fabs(want - (double)best[i * P + t]));
+            largest = worse(largest, fabs(want - (double)best[i * P + t]));
         }
     ok(largest < 1e-5, "best = 0.8 x[t - 5] + 0.1 x[t]^2, off by %g", largest);
     free(x), free(y), free(best), free(x2), free(y2), free(zero);
