@@ -119,4 +119,4 @@ help: ## this list
 	@printf 'ch01, ch02 ..\tbuild a chapter, run it, draw: make ch02 NP=4 ARGS="--max-steps 200"\n' | expand -t 14
 	@echo 'variables: REAL=double, SAN=address, CC=clang, NP=4 (processes), ARGS="..." (flags of the program)'
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
