@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <libgen.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -43,7 +44,9 @@ int __lsan_is_turned_off(void);
 __attribute__((weak)) int __lsan_is_turned_off(void) { return failing; }
 
 void fail(int status, const char *hint, const char *format, ...) {
+    static atomic_flag ending = ATOMIC_FLAG_INIT;
     va_list args;
+    while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
     va_start(args, format);
     say("error", hint, format, args);
