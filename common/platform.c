@@ -12,13 +12,17 @@
  * took 20 times as long. They read their settings when they are loaded, which is before any code of ours, so
  * the program starts itself once more with the settings in place. What the user has set stays, and then
  * nothing happens here. */
-#ifdef __linux__
+#if defined __linux__ && defined __GLIBC__ /* which gives a constructor the arguments */
 __attribute__((constructor)) static void spin_briefly(int argc, char **argv) {
     (void)argc;
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME")) return;
     setenv("GOMP_SPINCOUNT", "1000", 1); /* GNU: about 20 microseconds */
     setenv("KMP_BLOCKTIME", "0", 1);     /* LLVM: milliseconds */
-    execv("/proc/self/exe", argv);       /* comes back only where there is no /proc: then as it was */
+    char self[4096]; /* the path itself: under "/proc/self/exe" ps and top would call the program exe */
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length <= 0) return;
+    self[length] = 0;
+    execv(self, argv); /* comes back only where that cannot be: then as it was */
 }
 #endif
 
