@@ -77,7 +77,7 @@ tests-built: all $(TESTS:%=$(BUILD)/tests/%)
 
 # ---- what is run ----------------------------------------------------------------------------------
 run: deps ## install what is missing, train a MiniGPT, draw its loss curve
-	@$(MAKE) --no-print-directory -j all
+	@$(MAKE) --no-print-directory -j$$(getconf _NPROCESSORS_ONLN) all
 	@$(MAKE) --no-print-directory ch02
 
 # ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes.
