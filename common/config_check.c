@@ -126,6 +126,8 @@ void config_check(Config *c) {
     CHECK_USAGE(c->stop_at_step <= c->max_steps, "raise --max-steps, or leave --stop-at-step out",
                 "--stop-at-step %lld is beyond --max-steps %lld", (long long)c->stop_at_step,
                 (long long)c->max_steps);
+    CHECK_USAGE(!c->pad || c->data_dir, "leave --pad out, or give a --data-dir",
+                "--pad is for documents of --data-dir: the stories are always packed");
     /* logits / temperature must stay finite in float */
     CHECK_USAGE(c->temperature == 0 || c->temperature >= 1e-3, "0 always takes the likeliest token",
                 "--temperature %g is neither 0 nor at least 0.001", c->temperature);
