@@ -77,7 +77,8 @@ void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pa
     char *found = NULL;
     Tape *tape = tape_new(model->device, true);
     tape->observer = not_finite_observer(&found);
-    model->recompute = false; /* every op in sight */
+    model->recompute = false;  /* every op in sight ... */
+    model->device->budget = 0; /* ... which takes more memory than the step did */
     Tensor seed = tensor_new(model->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     tensor_set_scalar(&seed, 1.0 / (double)batch->real);
     for (int64_t first = 0; !found && first < tensor_rows(&batch->ids); first += rows) {

@@ -10,16 +10,18 @@
 /* ---- initial values ---- */
 
 static void fill(Param *p, real value) {
-    for (int64_t i = 0; i < tensor_count(&p->data); i++) tensor_reals(&p->data)[i] = value;
+    for (int64_t i = 0; p->data.data && i < tensor_count(&p->data); i++) tensor_reals(&p->data)[i] = value;
 }
 
 static void fill_normal(const Model *m, Param *p, double deviation) {
+    if (!p->data.data) return;
     rng_fill_normal(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), deviation, p->data.data);
 }
 
 /* Glorot & Bengio 2010 */
 static void fill_xavier(const Model *m, Param *p, int64_t in, int64_t out) {
     double limit = sqrt(6.0 / (double)(in + out));
+    if (!p->data.data) return;
     rng_fill_uniform(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), -limit, limit, p->data.data);
 }
 
@@ -131,7 +133,7 @@ Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const
     m->token = add_embedding(m, "token", config->V);
     if (config->positions == POSITIONS_LEARNED)
         m->position = add_embedding(m, "position", config->T);
-    else
+    else if (device)
         m->rope_table = rope_table_new(device, config->T, config->C / config->H);
     m->blocks = xcalloc((size_t)config->L, sizeof *m->blocks);
     for (int64_t l = 0; l < config->L; l++) add_block(m, l);

@@ -70,7 +70,7 @@ struct Model {
 };
 
 /* Builds and initialises: every weight is a function of (seed, its name, the element's index in the whole).
- */
+ * device NULL: the shapes alone, for model_print; no memory is taken. */
 Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers);
 void model_delete(Model *model);
 

@@ -31,7 +31,7 @@ ShapeText shape_text(Shape shape) {
 
 Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape) {
     Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = class};
-    t.data = device_alloc(device, class, tensor_bytes(&t), name);
+    if (device) t.data = device_alloc(device, class, tensor_bytes(&t), name);
     return t;
 }
 

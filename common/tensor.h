@@ -59,7 +59,8 @@ typedef struct {
 } ShapeText;
 ShapeText shape_text(Shape shape);
 
-/* A tensor with memory of its own; its elements are not set. `name` must outlive it. */
+/* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL: the shape
+ * alone. */
 Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape);
 void tensor_free(Tensor *t); /* gives the memory back and leaves the shape */
 

@@ -45,7 +45,7 @@ train k --save-interval 1 --max-steps 12 & pid=$!
 while [ ! -d "$temp/k/checkpoint/step-000003" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
 pkill -9 -f "output-dir $temp/k" ; wait $pid 2>/dev/null
 train k --save-interval 1 --resume; same_weights a k step-000012 && losses k | diff -q - <(losses a) >/dev/null; ok $? "killed in the middle and resumed: same bits, same loss.csv"
-train r --resume; [ $? = 0 ]; ok $? "resuming a finished run is no error"
+train r --resume && says r.out "^validation loss [0-9]" && grep -q '"val_loss": [0-9]' "$temp/r/report.json"; ok $? "resuming a finished run measures it again"
 train none --resume; [ $? = 1 ] && one_line_error none && says none.err "no checkpoint"; ok $? "nothing to resume"
 train r --resume --hidden-size 64; [ $? = 2 ] && one_line_error r && says r.err "hidden-size"; ok $? "another model is not resumed"
 cp -r "$temp/a" "$temp/damaged"; printf x | dd of="$temp/damaged/checkpoint/step-000012/model.safetensors" bs=1 seek=3000 conv=notrunc 2>/dev/null
@@ -60,6 +60,7 @@ ls "$temp/i/checkpoint" | grep -q step && [ -s "$temp/i/loss.png" ] && [ -s "$te
 
 # ---- numbers that are not finite, budgets, disks ----
 train nan --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0; [ $? = 1 ] && one_line_error nan && says nan.err "step [0-9]*: the loss" && says nan.err "first in the"; ok $? "a loss that is not finite names the step and the op"
+train tight --num-layers 8 --recompute --device-memory 5M --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0 --sample-interval 0; [ $? = 1 ] && one_line_error tight && says tight.err "first in the"; ok $? "... whatever memory the search for it takes"
 train budget --device-memory 200K; [ $? = 1 ] && one_line_error budget && says budget.err "passes the budget"; ok $? "a budget that is too small"
 train full --output-dir /dev/full/x; [ $? = 1 ] && one_line_error full; ok $? "an output folder that cannot be made"
 (trap '' XFSZ; ulimit -f 64; train disk); [ $? = 1 ] && one_line_error disk && says disk.err "cannot write"; ok $? "a disk that is full while a checkpoint is written"
@@ -76,9 +77,11 @@ for seed in 1 2; do "$program" --output-dir "$temp/a" --prompt "One" --seed $see
 # ---- printing and refusing ----
 "$program" --preset minigpt --print-model | grep -q '^27430481 parameters'; ok $? "minigpt has 27,430,481 parameters"
 "$program" --preset gpt2 --print-model | grep -q '^124439808 parameters'; ok $? "gpt2 has 124,439,808 parameters"
+(ulimit -v 4000000; "$program" --preset xl --print-model) | grep -q '^2127057600 parameters'; ok $? "xl is printed without its 8.5 GB"
 train v --vocab-size 500; [ $? = 2 ] && one_line_error v && says v.err "too small for"; ok $? "a vocabulary too small for the data"
 train v --vocab-size 2000; ok $? "a vocabulary larger than the data's"
 PMI_SIZE=4 train mpi; [ $? = 2 ] && one_line_error mpi && says mpi.err mpiexec; ok $? "under mpiexec it refuses"
+train pad --pad; [ $? = 2 ] && one_line_error pad && says pad.err "data-dir"; ok $? "--pad without documents"
 train d --data-dir "$temp/empty"; [ $? != 0 ] && one_line_error d; ok $? "a data folder that is not there"
 
 tap_done

@@ -2,7 +2,7 @@
  * its data, lets it write on the way, keeps checkpoints, and draws the curve.
  *
  *   make ch02                                                   the default: a minute on two cores
- *   build/02_minigpt --max-steps 6500                           ten minutes, better stories
+ *   build/02_minigpt --max-steps 7000                           ten minutes, better stories
  *   build/02_minigpt --resume                                   goes on where it was stopped
  *   build/02_minigpt --prompt "Once upon a time"                lets the trained model write
  *   build/02_minigpt --preset minigpt --print-model             another preset: 27 million parameters
@@ -109,14 +109,16 @@ static MetricsRow train(Run *run) {
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
     Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     MetricsRow row = {.step = first,
+                      .tokens = first * c->global_batch * c->model.T,
                       .loss = NAN,
                       .val_loss = NAN,
                       .lr = NAN,
                       .grad_norm = NAN,
                       .step_ms = NAN,
                       .tokens_per_s = NAN};
-    if (first == 0) {
+    if (first == 0 || first >= last) /* the second: a finished run is resumed */
         row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+    if (first == 0) {
         metrics_write(metrics, &row);
         if (c->sample_interval) show_sample(run, 0);
     }
@@ -183,10 +185,14 @@ int main(int argc, char **argv) {
 
     run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
     model_fit_vocabulary(&c->model, run.data);
-    run.device = device_new_cpu(c->device_memory);
+    run.device = c->print_model ? NULL : device_new_cpu(c->device_memory); /* a print takes no memory */
     run.model = model_new(run.device, &c->model, c->seed, &layers_serial);
+    if (c->print_model) {
+        model_print(run.model, stdout);
+        model_delete(run.model);
+        return data_close(run.data), 0;
+    }
     run.model->recompute = c->recompute;
-    if (c->print_model) return model_print(run.model, stdout), 0;
     run.optimizer = optimizer_new(&run.model->params, c);
     file_make_folder(c->output_dir);
     if (c->resume) {
@@ -213,8 +219,10 @@ int main(int argc, char **argv) {
     show_sample(&run, row.step);
     progress_end(run.progress);
     draw_loss(&run, false);
-    printf("validation loss %.4f nats per token, %.3f bits per byte\n", row.val_loss,
-           row.val_loss / log(2) / run.data->bytes_per_token);
+    printf("validation loss %.4f nats per token", row.val_loss);
+    if (isfinite(run.data->bytes_per_token))
+        printf(", %.3f bits per byte", row.val_loss / log(2) / run.data->bytes_per_token);
+    printf("\n");
     if (isfinite(run.data->entropy_floor))
         printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss,
                run.data->entropy_floor,
