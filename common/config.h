@@ -49,6 +49,7 @@ typedef struct {
 
     const char *data_dir; /* NULL: the stories */
     bool pad;             /* one document a window, padding masked */
+    bool print_data;
     const char *output_dir;
     int64_t log_interval, eval_interval, save_interval, sample_interval; /* in steps; 0: never */
     int64_t eval_windows;                                                /* 0: the whole validation split */

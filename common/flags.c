@@ -75,8 +75,9 @@ const Flag config_flags[] = {
 
     TEXT(ARGS_DATA, "data-dir", data_dir, 1, 4000, "DIR",
          "token shards that `make data` left; without it: the stories"),
-    BOOL(ARGS_DATA, "pad", pad,
-         "with --data-dir: one document a window, its padding masked, instead of packing"),
+    BOOL(ARGS_DATA, "pad", pad, "one document a window, its padding masked, instead of packing"),
+    BOOL(ARGS_DATA, "print-data", print_data,
+         "print a window of tokens and what is known of the data, and end"),
 
     TEXT(ARGS_SAMPLE, "prompt", prompt, 0, 1 * M1, "TEXT",
          "generate from the checkpoint in --output-dir, train nothing"),

@@ -10,14 +10,14 @@ typedef struct {
     int64_t count;
 } Curve;
 
-static Curve take(const MetricsTable *table, bool validation) {
+static Curve take(const MetricsTable *table, bool validation, bool by_tokens) {
     size_t bytes = (size_t)table->count * sizeof(double);
     Curve curve = {.x = xmalloc(bytes), .y = xmalloc(bytes)};
     for (int64_t i = 0; i < table->count; i++) {
         const MetricsRow *row = &table->rows[i];
         double y = validation ? row->val_loss : row->loss;
         if (isnan(y)) continue;
-        curve.x[curve.count] = (double)row->step;
+        curve.x[curve.count] = by_tokens ? 1e-6 * (double)row->tokens : (double)row->step;
         curve.y[curve.count++] = y;
     }
     return curve;
@@ -44,7 +44,7 @@ bool plot_loss(const LossPlot *plot, const char *path) {
         if (*table.fault && !plot->behind) warn("'%s': %s", csv, table.fault);
         for (int v = 0; v < 2; v++) {
             Curve *curve = &curves[2 * r + v];
-            *curve = take(&table, v);
+            *curve = take(&table, v, plot->by_tokens);
             if (!curve->count) continue;
             series[series_count++] = (PlotSeries){.label = v ? "validation" : "training",
                                                   .x = curve->x,
@@ -63,7 +63,7 @@ bool plot_loss(const LossPlot *plot, const char *path) {
         free(csv);
     }
     Plot picture = {.title = plot->title,
-                    .x_label = "step",
+                    .x_label = plot->by_tokens ? "millions of tokens" : "step",
                     .y_label = plot->y_label ? plot->y_label : "loss (nats per token)",
                     .log_y = plot->log_y,
                     .series = series,

@@ -18,7 +18,8 @@ typedef struct {
     const LossCurve *runs;             /* several: one colour each */
     int run_count;
     bool log_y;
-    bool behind; /* as plot_draw_behind: for redrawing in training */
+    bool by_tokens; /* along x stand tokens instead of steps: for runs whose steps differ in size */
+    bool behind;    /* as plot_draw_behind: for redrawing in training */
 } LossPlot;
 
 /* False, after a warning, when there is no picture. */

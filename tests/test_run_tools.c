@@ -212,6 +212,12 @@ static void test_plot_runs(void) {
          *svg = file_exists(svg_path) ? file_read(svg_path, NULL) : xstrdup("");
     ok(o.status == 0 && strstr(svg, ">entropy floor 0.9<") && !strstr(svg, "trigram"),
        "the lines come from report.json");
+    free(svg);
+    o = run("plot_runs --tokens --log one.svg a");
+    svg = file_read(svg_path, NULL);
+    ok(o.status == 0 && strstr(svg, ">millions of tokens<"), "tokens along x");
+    o = run("plot_runs --token both.png a");
+    ok(says(&o, 2, "'--token' is not a flag"), "no such flag: %s", o.line);
     o = run("plot_runs both.png a nowhere");
     ok(says(&o, 2, "no run in 'nowhere'"), "no run: %s", o.line);
     o = run("plot_runs both.png");

@@ -10,6 +10,7 @@
  * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update.
  */
 #include "chapters/02_minigpt/prompt.h"
+#include "chapters/02_minigpt/show_data.h"
 #include "common/args.h"
 #include "common/banner.h"
 #include "common/batch.h"
@@ -184,6 +185,7 @@ int main(int argc, char **argv) {
     if (c->prompt) return continue_prompt(c), 0;
 
     run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+    if (c->print_data) return show_data(run.data, c->model.T), 0;
     model_fit_vocabulary(&c->model, run.data);
     run.device = c->print_model ? NULL : device_new_cpu(c->device_memory); /* a print takes no memory */
     run.model = model_new(run.device, &c->model, c->seed, &layers_serial);

@@ -1,7 +1,8 @@
 /* plot_runs: the loss curves of several runs in one picture.
  *
- *   build/plot_runs [--log] OUT.png RUN ...      (make plot RUNS="runs/a runs/b")
+ *   build/plot_runs [--log] [--tokens] OUT.png RUN ...      (make plot RUNS="runs/a runs/b")
  *
+ * --log: a logarithmic scale; --tokens: tokens along x, for runs whose steps differ in size.
  * RUN is the output folder of a run. The dashed lines come from its report.json, if it is there. OUT.svg
  * makes SVG. */
 #include "common/loss_plot.h"
@@ -31,18 +32,27 @@ static LossCurve describe_run(const char *folder) {
 
 int main(int argc, char **argv) {
     base_set_program(argv[0]);
-    bool log_y = argc > 1 && !strcmp(argv[1], "--log");
-    char **names = argv + 1 + log_y;
-    int count = argc - 2 - log_y;
-    CHECK_USAGE(count >= 1 && names[0][0] != '-',
-                "plot_runs [--log] OUT.png RUN ..., or make plot RUNS=\"runs/a runs/b\"",
+    bool log_y = false, by_tokens = false;
+    int flags = 0;
+    for (; flags + 1 < argc && argv[flags + 1][0] == '-'; flags++) {
+        bool *flag = !strcmp(argv[flags + 1], "--log")      ? &log_y
+                     : !strcmp(argv[flags + 1], "--tokens") ? &by_tokens
+                                                            : NULL;
+        CHECK_USAGE(flag, "plot_runs knows --log and --tokens", "'%s' is not a flag", argv[flags + 1]);
+        *flag = true;
+    }
+    char **names = argv + 1 + flags;
+    int count = argc - 2 - flags;
+    CHECK_USAGE(count >= 1,
+                "plot_runs [--log] [--tokens] OUT.png RUN ..., or make plot RUNS=\"runs/a runs/b\"",
                 "a picture and at least one run are needed");
     LossCurve *runs = xcalloc((size_t)count, sizeof *runs);
     for (int i = 0; i < count; i++) runs[i] = describe_run(names[1 + i]);
     LossPlot plot = {.title = count == 1 ? runs[0].name : "Loss of several runs",
                      .runs = runs,
                      .run_count = count,
-                     .log_y = log_y};
+                     .log_y = log_y,
+                     .by_tokens = by_tokens};
     bool drawn = plot_loss(&plot, names[0]);
     if (drawn) printf("%s\n", names[0]);
     free(runs);
