@@ -60,7 +60,8 @@ static void write_checkpoint(const char *path, const Variant *v) {
         {"extra", ARRAY_F32, 1, {4}, bias}};
     CheckpointWriter *writer = checkpoint_begin(path, v->step);
     checkpoint_put_arrays(writer, "model.safetensors", model, v->extra_tensor ? 3 : 2);
-    json_t *state = json_pack("{s:I, s:i}", "step", (json_int_t)v->step, "seed", v->seed);
+    json_t *state = json_pack("{s:I, s:{s:i, s:s}}", "step", (json_int_t)v->step, "config", "seed", v->seed,
+                              "output_dir", path); /* which differs from run to run */
     checkpoint_put_json(writer, "state.json", state);
     if (v->extra_file) checkpoint_put_json(writer, "tokenizer.json", state);
     json_decref(state);
@@ -128,7 +129,7 @@ static void test_compare_runs(void) {
        "less: %s", o.line);
     v = PLAIN, v.seed = 8;
     o = compare_with(v);
-    ok(says(&o, 1, "state.json differs: seed\n"), "state: %s", o.line);
+    ok(says(&o, 1, "state.json differs: config.seed\n"), "state: %s", o.line);
     v = PLAIN, v.step = 20;
     o = compare_with(v);
     ok(says(&o, 1, "the newest checkpoints are of steps 30 and 20\n"), "steps: %s", o.line);

@@ -4,7 +4,8 @@
  *
  * A and B are two runs (output folders: loss.csv row by row, then the newest checkpoints), two checkpoint
  * folders, or two safetensors files. Exit status 0: the same bits; 1: they differ, or one is damaged; 2: not
- * comparable. The times in loss.csv (step_ms, tokens_per_s) are not compared. */
+ * comparable. What says where a run was kept, how long it took and whether it was interrupted is not compared:
+ * step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume and --stop-at-step. */
 #include "common/checkpoint.h"
 #include "common/metrics.h"
 
@@ -88,16 +89,35 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* Two JSON files: the keys of the outermost object that differ. */
-static void compare_json(const char *file, const json_t *a, const json_t *b, Tally *others) {
+/* The keys of two objects that differ, those of objects inside them too: " step config.seed". */
+static void print_keys(const char *prefix, const json_t *a, const json_t *b) {
     const char *key;
     json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)a, key, value) {
+        const json_t *other = json_object_get(b, key);
+        if (json_equal(value, other)) continue;
+        if (json_is_object(value) && json_is_object(other)) {
+            char *inside = xprintf("%s%s.", prefix, key);
+            print_keys(inside, value, other);
+            free(inside);
+        } else {
+            printf(" %s%s", prefix, key);
+        }
+    }
+    json_object_foreach((json_t *)(uintptr_t)b, key, value) if (!json_object_get(a, key))
+        printf(" %s%s", prefix, key);
+}
+
+static void compare_json(const char *file, json_t *a, json_t *b, Tally *others) {
+    static const char *const ignored[] = {"output_dir", "resume", "stop_at_step"};
+    for (int i = 0; i < COUNT_OF(ignored); i++) {
+        json_object_del(json_object_get(a, "config"), ignored[i]);
+        json_object_del(json_object_get(b, "config"), ignored[i]);
+    }
     if (json_equal(a, b)) return;
     others->different++;
     printf("%s differs:", file);
-    json_object_foreach((json_t *)(uintptr_t)a, key, value) if (!json_equal(value, json_object_get(b, key)))
-        printf(" %s", key);
-    json_object_foreach((json_t *)(uintptr_t)b, key, value) if (!json_object_get(a, key)) printf(" %s", key);
+    print_keys("", a, b);
     printf("\n");
 }
 
