@@ -178,6 +178,30 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
     json_decref(report);
 }
 
+/* Goes on from the newest checkpoint in the output folder. */
+static void resume(Run *run) {
+    const Config *c = &run->config;
+    Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
+    CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume", c->output_dir);
+    ModelConfig saved = snapshot_model_config(checkpoint);
+    config_check_same_model(&c->model, &saved, checkpoint->folder);
+    snapshot_load(checkpoint, run->model, run->optimizer, run->data->tokenizer);
+    checkpoint_close(checkpoint);
+}
+
+/* The loss, and where it lies between the two lines of the data. */
+static void print_result(const Dataset *data, double loss) {
+    printf("validation loss %.4f nats per token", loss);
+    if (isfinite(data->bytes_per_token))
+        printf(", %.3f bits per byte", loss / log(2) / data->bytes_per_token);
+    printf("\n");
+    double trigram = data->trigram_loss, floor = data->entropy_floor;
+    if (isfinite(trigram) && loss >= trigram) printf("not yet below the trigram model's %.4f\n", trigram);
+    if (isfinite(trigram) && isfinite(floor) && loss < trigram)
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", trigram, floor,
+               100 * (trigram - loss) / (trigram - floor));
+}
+
 int main(int argc, char **argv) {
     Run run = {.config = args_parse(argc, argv, &program)};
     Config *c = &run.config;
@@ -197,17 +221,10 @@ int main(int argc, char **argv) {
     run.model->recompute = c->recompute;
     run.optimizer = optimizer_new(&run.model->params, c);
     file_make_folder(c->output_dir);
-    if (c->resume) {
-        Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
-              c->output_dir);
-        ModelConfig saved = snapshot_model_config(checkpoint);
-        config_check_same_model(&c->model, &saved, checkpoint->folder);
-        snapshot_load(checkpoint, run.model, run.optimizer, run.data->tokenizer);
-        checkpoint_close(checkpoint);
-    } else {
+    if (c->resume)
+        resume(&run);
+    else
         checkpoint_set_aside(c->output_dir);
-    }
     run.peak_gflops = machine_peak_gflops(run.device);
     print_banner(c, run.model, run.data, run.peak_gflops);
 
@@ -221,15 +238,7 @@ int main(int argc, char **argv) {
     show_sample(&run, row.step);
     progress_end(run.progress);
     draw_loss(&run, false);
-    printf("validation loss %.4f nats per token", row.val_loss);
-    if (isfinite(run.data->bytes_per_token))
-        printf(", %.3f bits per byte", row.val_loss / log(2) / run.data->bytes_per_token);
-    printf("\n");
-    if (isfinite(run.data->entropy_floor))
-        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss,
-               run.data->entropy_floor,
-               100 * (run.data->trigram_loss - row.val_loss) /
-                   (run.data->trigram_loss - run.data->entropy_floor));
+    print_result(run.data, row.val_loss);
     printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
 
     optimizer_delete(run.optimizer);
