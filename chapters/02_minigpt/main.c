@@ -238,7 +238,15 @@ int main(int argc, char **argv) {
     show_sample(&run, row.step);
     progress_end(run.progress);
     draw_loss(&run, false);
-    print_result(run.data, row.val_loss);
+    printf("validation loss %.4f nats per token", row.val_loss);
+    if (isfinite(run.data->bytes_per_token))
+        printf(", %.3f bits per byte", row.val_loss / log(2) / run.data->bytes_per_token);
+    printf("\n");
+    if (isfinite(run.data->entropy_floor))
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss,
+               run.data->entropy_floor,
+               100 * (run.data->trigram_loss - row.val_loss) /
+                   (run.data->trigram_loss - run.data->entropy_floor));
     printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
 
     optimizer_delete(run.optimizer);
