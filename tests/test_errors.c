@@ -1,4 +1,5 @@
 /* An error ends the program with one line, also when several threads find one at the same time. */
+#define _GNU_SOURCE
 #include "common/base.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
