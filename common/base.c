@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -199,6 +200,15 @@ void file_make_folder(const char *path) {
         if (!keep) break;
     }
     free(copy);
+}
+
+void file_lock_folder(const char *path, const char *hint) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(fd >= 0, "check the path and its permissions", "cannot open the folder '%s': %s", path,
+          strerror(errno));
+    /* a file system without locks: go on */
+    CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, hint,
+          "another program is at work in '%s'", path);
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {

@@ -70,6 +70,9 @@ void file_unmap(const void *data, size_t count);
 bool file_exists(const char *path);
 /* Makes a folder and those above it. */
 void file_make_folder(const char *path);
+/* Only one process works in a folder that is there: the lock goes with the process. Another one that has it ends this
+ * one, with `hint`. */
+void file_lock_folder(const char *path, const char *hint);
 /* Removes a file or a folder with all that is in it; nothing there is fine. */
 void file_remove(const char *path);
 /* Returns when the file or folder is on the disk. */

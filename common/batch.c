@@ -51,10 +51,10 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
     double sum = 0;
     int64_t real_tokens = 0;
     for (int64_t first = 0; first < windows; first += rows) {
-        batch_load(&batch, data, SPLIT_VALIDATION, min64(first, windows - min64(rows, windows)));
-        int64_t again =
-            first - min64(first, windows - min64(rows, windows)); /* rows seen before, at the end */
-        for (int64_t i = 0; i < again * T; i++) {
+        int64_t at =
+            min64(first, max64(windows - rows, 0)); /* the last batch starts early, to be a full one */
+        batch_load(&batch, data, SPLIT_VALIDATION, at);
+        for (int64_t i = 0; i < (first - at) * T; i++) { /* rows seen before */
             batch.real -= tensor_ints(&batch.targets)[i] >= 0;
             tensor_ints(&batch.targets)[i] = TARGET_MASKED;
         }

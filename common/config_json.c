@@ -38,13 +38,6 @@ static void add_flags(json_t *object, const Flag *flags, int count, unsigned gro
     }
 }
 
-json_t *args_to_json(const Program *program, const Config *config) {
-    json_t *object = json_object();
-    add_flags(object, program->own, program->own_count, 0, program->values);
-    add_flags(object, config_flags, config_flag_count, program->groups, config);
-    return object;
-}
-
 json_t *config_to_json(const Config *config) {
     json_t *object = json_object();
     add_flags(object, config_flags, config_flag_count, ARGS_ALL, config);
@@ -117,4 +110,28 @@ void config_check_same_model(const ModelConfig *flags, const ModelConfig *saved,
         str_free(&here);
         str_free(&there);
     }
+}
+
+char *config_differences(const Config *flags, const json_t *saved) {
+    Str text = {0};
+    json_t *ours = config_to_json(flags);
+    for (int i = 0; i < config_flag_count; i++) {
+        const Flag *flag = &config_flags[i];
+        bool shapes =
+            flag->group & (ARGS_BATCH | ARGS_TRAIN | ARGS_DATA) || flag->offset == offsetof(Config, seed);
+        if (!shapes || flag->offset == offsetof(Config, stop_at_step)) continue;
+        char *key = key_of(flag);
+        const json_t *here = json_object_get(ours, key), *there = json_object_get(saved, key);
+        if (!json_equal(here, there)) {
+            char *was = there ? json_dumps(there, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6)) : NULL;
+            char *is = json_dumps(here, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+            str_printf(&text, "%s--%s %s (was %s)", text.count ? ", " : "", flag->name, is,
+                       was ? was : "not there");
+            free(was);
+            free(is);
+        }
+        free(key);
+    }
+    json_decref(ours);
+    return text.data;
 }

@@ -1,4 +1,4 @@
-/* config_json: a configuration in report.json and in checkpoints. Keys are the flags' names with underscores
+/* config_json: a configuration in checkpoints. Keys are the flags' names with underscores
  * (hidden_size), as Python's argparse has them; an enum is its name, a text that was not given is null. */
 #ifndef CONFIG_JSON_H
 #define CONFIG_JSON_H
@@ -6,9 +6,6 @@
 #include "common/args.h"
 
 #include <jansson.h>
-
-/* The flags that the program uses, with its own: the `arguments` of report.json. A new reference. */
-json_t *args_to_json(const Program *program, const Config *config);
 
 /* All of a Config: what a checkpoint keeps. A new reference. */
 json_t *config_to_json(const Config *config);
@@ -19,5 +16,9 @@ ModelConfig config_model_from_json(const json_t *json, const char *where);
 
 /* Ends the program, exit 2, naming the first flag whose model differs from the one saved in `where`. */
 void config_check_same_model(const ModelConfig *flags, const ModelConfig *saved, const char *where);
+
+/* What differs between the flags of a run and the saved ones of the run that it resumes, of all that shapes its numbers:
+ * "--seed 2 (was 1), ..."; NULL: nothing. The caller frees it. */
+char *config_differences(const Config *flags, const json_t *saved);
 
 #endif

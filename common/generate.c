@@ -23,6 +23,8 @@ int32_t sample_token(real *logits, int64_t count, const Sampling *s, double rand
     int64_t best = 0;
     for (int64_t i = 1; i < count; i++)
         if (logits[i] > logits[best]) best = i;
+    CHECK(isfinite((double)logits[best]), "train again with a smaller --learning-rate",
+          "the model gives %g as the score of its likeliest token", (double)logits[best]);
     if (s->temperature == 0) return (int32_t)best;
 
     Candidate *candidates = xmalloc((size_t)count * sizeof *candidates);

@@ -17,12 +17,6 @@ Param *params_add(Params *params, const char *name, Shape shape) {
     return p;
 }
 
-Param *params_find(const Params *params, const char *name) {
-    for (int i = 0; i < params->count; i++)
-        if (!strcmp(params->items[i]->name, name)) return params->items[i];
-    return NULL;
-}
-
 void params_free(Params *params) {
     for (int i = 0; i < params->count; i++) {
         Param *p = params->items[i];

@@ -35,7 +35,6 @@ struct Params {
 
 /* A new parameter with memory for its data (Replicate); the elements are not set. `name` is copied. */
 Param *params_add(Params *params, const char *name, Shape shape);
-Param *params_find(const Params *params, const char *name); /* NULL: none of that name */
 void params_free(Params *params);
 int64_t params_count(const Params *params);        /* all elements */
 int64_t params_matmul_count(const Params *params); /* N of FLOPs per token = 6 N + ... */

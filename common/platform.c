@@ -26,8 +26,10 @@ __attribute__((constructor)) static void spin_briefly(int argc, char **argv) {
 }
 #endif
 
+enum { MAX_THREADS = 512 };
+
 int platform_threads(void) {
-    int threads = omp_get_max_threads(); /* knows OMP_NUM_THREADS and affinity */
+    int threads = (int)fmin(omp_get_max_threads(), MAX_THREADS); /* knows OMP_NUM_THREADS and affinity */
     if (getenv("OMP_NUM_THREADS")) return threads;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
     if (!f) return threads;
@@ -37,3 +39,6 @@ int platform_threads(void) {
     fclose(f);
     return threads;
 }
+
+/* Every parallel region of the program, also those before a device is made. */
+__attribute__((constructor)) static void limit_threads(void) { omp_set_num_threads(platform_threads()); }

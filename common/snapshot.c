@@ -95,3 +95,11 @@ void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimi
     json_decref(state);
     free(hash);
 }
+
+void snapshot_warn_differences(const Checkpoint *checkpoint, const Config *config) {
+    json_t *state = checkpoint_read_json(checkpoint, "state.json");
+    char *differences = config_differences(config, json_object_get(state, "config"));
+    if (differences) warn("the run goes on with other flags than it was saved with: %s", differences);
+    free(differences);
+    json_decref(state);
+}

@@ -18,4 +18,7 @@ ModelConfig snapshot_model_config(const Checkpoint *checkpoint);
 void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer,
                    const Tokenizer *tokenizer);
 
+/* Warns, naming the flags, when a resumed run is not to go on as the saved one would have. */
+void snapshot_warn_differences(const Checkpoint *checkpoint, const Config *config);
+
 #endif

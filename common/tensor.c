@@ -2,10 +2,6 @@
 
 int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
 
-const char *element_name(ElementType type) {
-    return type == TYPE_F64 ? "F64" : type == TYPE_F32 ? "F32" : "I32";
-}
-
 int64_t shape_count(Shape shape) {
     int64_t count = 1;
     for (int i = 0; i < shape.rank; i++) count *= shape.size[i];

@@ -50,7 +50,6 @@ struct Tensor {
 };
 
 int64_t element_bytes(ElementType type);
-const char *element_name(ElementType type);
 int64_t shape_count(Shape shape);
 bool shape_equal(Shape a, Shape b);
 /* "(8, 256, 128)", in a buffer of the caller. */

@@ -468,14 +468,6 @@ static void test_own(void) {
     ok(own.size == 512 && !own.check && own.kernel == 2 && own.repeat == 7 && c.seed == 9 &&
            c.max_steps == 700 && strcmp(own.title, "Speed") == 0,
        "own flags, next to shared ones and instead of one");
-    json_t *json = args_to_json(&program, &c);
-    char *text = json_dumps(json, JSON_COMPACT);
-    ok(strcmp(text, "{\"size\":512,\"max_steps\":7,\"noise\":0.0,\"check\":false,\"kernel\":\"blas\","
-                    "\"title\":\"Speed\","
-                    "\"output_dir\":\"runs/prog\",\"seed\":9,\"device_memory\":0}") == 0,
-       "as JSON: %s", text);
-    free(text);
-    json_decref(json);
     free_words(argc, argv);
     own.title = NULL;
     expect_usage_error(&program, "--size 5000", "--size is '5000', must be from 1 to 4096");

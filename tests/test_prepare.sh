@@ -86,7 +86,7 @@ job=$!
 while [ ! -e "$temp/both/prepare.json" ] && kill -0 $job 2>/dev/null; do :; done
 kill -STOP $job
 run "${make_data[@]}" "$temp/both"
-check "two at work in one folder" refused 1 "another make data is at work"
+check "two at work in one folder" refused 1 "another program is at work"
 kill -CONT $job
 wait $job
 check "the first one is not disturbed" diff -r "$temp/one" "$temp/both"

@@ -105,7 +105,6 @@ static bool every(int64_t interval, int64_t step) { return interval > 0 && step 
 static MetricsRow train(Run *run) {
     const Config *c = &run->config;
     int64_t first = run->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
-    Metrics *metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
     Tape *tape = tape_new(run->device, true);
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
     Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
@@ -119,6 +118,8 @@ static MetricsRow train(Run *run) {
                       .tokens_per_s = NAN};
     if (first == 0 || first >= last) /* the second: a finished run is resumed */
         row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+    if (first == 0) checkpoint_set_aside(c->output_dir); /* of an older run, now that this one works */
+    Metrics *metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
     if (first == 0) {
         metrics_write(metrics, &row);
         if (c->sample_interval) show_sample(run, 0);
@@ -185,6 +186,7 @@ static void resume(Run *run) {
     CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume", c->output_dir);
     ModelConfig saved = snapshot_model_config(checkpoint);
     config_check_same_model(&c->model, &saved, checkpoint->folder);
+    snapshot_warn_differences(checkpoint, c);
     snapshot_load(checkpoint, run->model, run->optimizer, run->data->tokenizer);
     checkpoint_close(checkpoint);
 }
@@ -221,10 +223,8 @@ int main(int argc, char **argv) {
     run.model->recompute = c->recompute;
     run.optimizer = optimizer_new(&run.model->params, c);
     file_make_folder(c->output_dir);
-    if (c->resume)
-        resume(&run);
-    else
-        checkpoint_set_aside(c->output_dir);
+    file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
+    if (c->resume) resume(&run);
     run.peak_gflops = machine_peak_gflops(run.device);
     print_banner(c, run.model, run.data, run.peak_gflops);
 
@@ -238,15 +238,7 @@ int main(int argc, char **argv) {
     show_sample(&run, row.step);
     progress_end(run.progress);
     draw_loss(&run, false);
-    printf("validation loss %.4f nats per token", row.val_loss);
-    if (isfinite(run.data->bytes_per_token))
-        printf(", %.3f bits per byte", row.val_loss / log(2) / run.data->bytes_per_token);
-    printf("\n");
-    if (isfinite(run.data->entropy_floor))
-        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", run.data->trigram_loss,
-               run.data->entropy_floor,
-               100 * (run.data->trigram_loss - row.val_loss) /
-                   (run.data->trigram_loss - run.data->entropy_floor));
+    print_result(run.data, row.val_loss);
     printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
 
     optimizer_delete(run.optimizer);

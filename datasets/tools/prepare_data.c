@@ -20,7 +20,6 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #define FORMAT "shard.c data 1"
@@ -120,16 +119,6 @@ static void note_what_is_wanted(const Job *job) {
     json_decref(wanted);
     free(path);
     free(tokenizer);
-}
-
-/* Two at work in one folder would write the same files. The lock goes with the process. */
-static void lock_folder(const char *folder) {
-    file_make_folder(folder);
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(fd >= 0, "check the path and its permissions", "cannot open the folder '%s': %s", folder,
-          strerror(errno));
-    CHECK(flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
-          "wait until it is done, or choose another OUT", "another make data is at work in '%s'", folder);
 }
 
 /* ---- the tokenizer ---- */
@@ -330,7 +319,8 @@ int main(int argc, char **argv) {
     job.text = text_open(job.options.text);
     split_text(&job);
     if (job.options.tokenizer) job.tokenizer = tokenizer_load(job.options.tokenizer);
-    lock_folder(job.options.output_dir);
+    file_make_folder(job.options.output_dir);
+    file_lock_folder(job.options.output_dir, "wait until it is done, or choose another OUT");
     note_what_is_wanted(&job);
     printf("%s: %.1f MB to %s\n", job.options.text, 1e-6 * (double)job.text.bytes, job.options.output_dir);
     fflush(stdout);
