@@ -31,7 +31,7 @@ PROGRAMS := $(CHAPTERS:%=$(BUILD)/%) $(TOOLS:%=$(BUILD)/%)
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .DEFAULT_GOAL := all
-.PHONY: all run test bench notebooks data plot lint format clean help deps tests-built FORCE
+.PHONY: all run test arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
 .SECONDARY:
 
 all: $(PROGRAMS) ## build every program into build/
@@ -96,6 +96,10 @@ test: deps ## install what is missing, run all tests
 	@tests/install-packages notebooks
 	@tests/run
 
+# cross-compiled and run under an emulator; downloads a compiler, so it is no part of `make test`
+arm64: deps all ## build for arm64, train and test under qemu (Debian, Ubuntu)
+	@tests/arm64
+
 deps: ## install the packages that are missing
 	@tests/install-packages
 
@@ -115,7 +119,7 @@ format: ## lay the code out as .clang-format says
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
 help: ## this list
-	@grep -hE '^[a-zA-Z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-zA-Z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 	@printf 'ch01, ch02 ..\tbuild a chapter, run it, draw: make ch02 NP=4 ARGS="--max-steps 200"\n' | expand -t 14
 	@echo 'variables: REAL=double, SAN=address, CC=clang, NP=4 (processes), ARGS="..." (flags of the program)'
 
