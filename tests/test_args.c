@@ -253,7 +253,7 @@ static void test_good(void) {
     ok(c.model.L == 2 && c.model.C == 768, "the preset comes first, wherever it stands");
     c = parse("--preset gpt2 --preset small --num-layers 2 --num-layers=3 --bias --no-bias");
     ok(c.model.L == 3 && !c.model.bias && c.model.norm == NORM_RMSNORM, "given twice, the last one counts");
-    c = parse("--no-tied --bias --recompute --resume --pad --print-model --print-data");
+    c = parse("--no-tied --bias --recompute --resume --data-dir d --pad --print-model --print-data");
     ok(!c.model.tied && c.model.bias && c.recompute && c.resume && c.pad && c.print_model && c.print_data,
        "switches");
     c = parse("--no-resume");
