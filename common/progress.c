@@ -182,6 +182,17 @@ static int character(const unsigned char *s, size_t bytes) {
     return code < smallest[count] || code > 0x10ffff || surrogate || control ? 0 : count;
 }
 
+void print_harmless(FILE *out, const char *text, size_t bytes) {
+    for (size_t i = 0; i < bytes;) {
+        int count = character((const unsigned char *)text + i, bytes - i);
+        if (count || text[i] == '\n')
+            fwrite(text + i, 1, (size_t)(count ? count : 1), out);
+        else
+            fputs(text[i] == '\t' ? " " : "\xef\xbf\xbd", out);
+        i += (size_t)(count ? count : 1);
+    }
+}
+
 /* One line of at most `width` characters, cut at a space where there is one; returns the bytes it used up. */
 static size_t print_text_line(FILE *out, const char *text, size_t bytes, int width) {
     size_t at = 0, last_space = 0;
@@ -198,14 +209,7 @@ static size_t print_text_line(FILE *out, const char *text, size_t bytes, int wid
     if (!fits && last_space > 0) at = last_space;
     size_t shown = newline ? at - 1 : at;
     fputs("  | ", out);
-    for (size_t i = 0; i < shown;) {
-        int count = character((const unsigned char *)text + i, bytes - i);
-        if (count)
-            fwrite(text + i, 1, (size_t)count, out);
-        else
-            fputs(text[i] == '\t' ? " " : "\xef\xbf\xbd", out);
-        i += (size_t)(count ? count : 1);
-    }
+    print_harmless(out, text, shown);
     fputc('\n', out);
     if (!newline && at < bytes && (text[at] == ' ' || text[at] == '\n')) at++; /* the one it was cut at */
     return at;

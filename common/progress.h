@@ -14,8 +14,9 @@ Progress *progress_start(FILE *out, int64_t first, int64_t last, int64_t log_int
 void progress_step(Progress *progress, const MetricsRow *row);
 /* A line of its own. */
 void progress_note(Progress *progress, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Text of the model's: a title, then the text broken into lines, indented. Bytes that a terminal would obey,
- * or that are not UTF-8, show as U+FFFD. */
+/* Text of a model's for a terminal: what a terminal would obey, or what is not UTF-8, shows as U+FFFD. */
+void print_harmless(FILE *out, const char *text, size_t bytes);
+/* The same under a title, broken into lines and indented. */
 void progress_text(Progress *progress, const char *title, const char *text, size_t bytes);
 /* Leaves the last state of the line standing. */
 void progress_end(Progress *progress);

@@ -77,6 +77,7 @@ for seed in 1 2; do "$program" --output-dir "$temp/a" --prompt "One" --seed $see
 # ---- printing and refusing ----
 "$program" --preset minigpt --print-model | grep -q '^27430481 parameters'; ok $? "minigpt has 27,430,481 parameters"
 "$program" --preset gpt2 --print-model | grep -q '^124439808 parameters'; ok $? "gpt2 has 124,439,808 parameters"
+(ulimit -v 4000000; "$program" --preset xl --print-model) | grep -q '^2127057600 parameters'; ok $? "xl is printed without its 8.5 GB"
 "$program" --print-data --max-seq-length 100 >"$temp/data.out"; ok $? "--print-data"
 says data.out '^  | <|endoftext|>·' && says data.out '^validation: 64 windows of 100 tokens' && says data.out '^entropy floor 0'; ok $? "it shows a window, and the floor"
 train v --vocab-size 500; [ $? = 2 ] && one_line_error v && says v.err "too small for"; ok $? "a vocabulary too small for the data"

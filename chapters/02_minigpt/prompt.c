@@ -1,10 +1,12 @@
 #include "chapters/02_minigpt/prompt.h"
 
 #include "common/generate.h"
+#include "common/progress.h"
 #include "common/snapshot.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 void continue_prompt(const Config *c) {
     Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
@@ -22,7 +24,10 @@ void continue_prompt(const Config *c) {
     double began = now_seconds();
     Generated g = generate(model, tokenizer, c->prompt, &sampling, &text);
     double seconds = now_seconds() - began;
-    fwrite(text.data, 1, text.count, stdout);
+    if (isatty(STDOUT_FILENO))
+        print_harmless(stdout, text.data, text.count);
+    else /* a file gets every byte */
+        fwrite(text.data, 1, text.count, stdout);
     printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g.new_tokens, seconds,
            (double)g.new_tokens / seconds, g.ended ? ", ended by the model" : "");
     if (g.slides || g.prompt_tokens >= config.T)
