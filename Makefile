@@ -31,7 +31,7 @@ PROGRAMS := $(CHAPTERS:%=$(BUILD)/%) $(TOOLS:%=$(BUILD)/%)
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .DEFAULT_GOAL := all
-.PHONY: all run test arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
+.PHONY: all run test valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
 .SECONDARY:
 
 all: $(PROGRAMS) ## build every program into build/
@@ -95,6 +95,9 @@ notebooks: deps all ## run every cell of notebooks-md/ and write its output and 
 test: deps ## install what is missing, run all tests
 	@tests/install-packages notebooks
 	@tests/run
+
+valgrind: deps ## run under valgrind: look for reads of memory that nobody has written
+	@tests/valgrind
 
 # cross-compiled and run under an emulator; downloads a compiler, so it is no part of `make test`
 arm64: deps all ## build for arm64, train and test under qemu (Debian, Ubuntu)
