@@ -48,7 +48,7 @@ static void piece_add(PieceTable *table, PieceCount piece) {
  * as no piece has that inside, what comes before does not look beyond it, and END_OF_TEXT has no white space.
  */
 static size_t safe_cut(const char *text, size_t bytes, size_t from) {
-    for (size_t i = max64((int64_t)from, 1); i < bytes; i++)
+    for (size_t i = from > 1 ? from : 1; i < bytes; i++)
         if ((text[i] == ' ' || text[i] == '\n') && text[i - 1] > ' ' && text[i - 1] < 0x7F) return i;
     return bytes;
 }

@@ -27,8 +27,8 @@ static void read_everything(void *path) {
 
 static size_t place(Rng *rng, const Str *s) {
     /* two in three in the header, where the structure is */
-    size_t reach = rng_below(rng, 3) ? min64((int64_t)s->count, 760) : (int64_t)s->count;
-    return rng_below(rng, (uint32_t)max64(1, (int64_t)reach));
+    int64_t count = (int64_t)s->count, reach = rng_below(rng, 3) ? min64(count, 760) : count;
+    return rng_below(rng, (uint32_t)max64(1, reach));
 }
 
 /* One small change, of one of seven kinds. */

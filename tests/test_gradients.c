@@ -84,10 +84,10 @@ static double slope(Problem *p, Forward forward, real *element) {
     double keep = *element, at[5];
     for (int i = -2; i <= 2; i++) {
         if (i == 0) continue;
-        *element = keep + i * h;
+        *element = (real)(keep + i * h);
         at[i + 2] = objective(p, forward);
     }
-    *element = keep;
+    *element = (real)keep;
     return (8 * (at[3] - at[1]) - (at[4] - at[0])) / (12 * h);
 }
 
@@ -116,11 +116,11 @@ static void backward(Problem *p, Forward forward, Tape *tape, double before) {
         if (before == 0 || p->x[i].constant) continue;
         bool add;
         Tensor *grad = tape_grad(tape, &p->x[i], &add);
-        for (int64_t j = 0; j < tensor_count(grad); j++) tensor_reals(grad)[j] = before;
+        for (int64_t j = 0; j < tensor_count(grad); j++) tensor_reals(grad)[j] = (real)before;
     }
     Tensor *y = forward(p, tape);
     Tensor seed = tensor_new(p->device, MEMORY_ACTIVATIONS, "seed", TYPE_REAL, y->shape);
-    for (int64_t i = 0; i < tensor_count(y); i++) tensor_reals(&seed)[i] = weight_of(i);
+    for (int64_t i = 0; i < tensor_count(y); i++) tensor_reals(&seed)[i] = (real)weight_of(i);
     tape_backward(tape, y, &seed);
     tensor_free(&seed);
 }
@@ -208,7 +208,7 @@ static Tensor *run_swiglu(Problem *p, Tape *tape) { return op_swiglu(tape, &p->x
 static void activations(void) {
     Problem *p = problem_new(SHAPE(3, 5, 7));
     for (int64_t i = 0; i < tensor_count(&p->x[0]); i++) /* away from the corner */
-        tensor_reals(&p->x[0])[i] += copysign(0.01, tensor_reals(&p->x[0])[i]);
+        tensor_reals(&p->x[0])[i] += (real)copysign(0.01, tensor_reals(&p->x[0])[i]);
     check(p, run_relu, "relu", 1e-11);
     check(problem_new(SHAPE(3, 5, 7)), run_gelu, "gelu", 1e-9);
     check(problem_new(SHAPE(3, 5, 14)), run_swiglu, "swiglu", 1e-9);
@@ -230,8 +230,8 @@ static void rope(void) {
     for (int64_t t = 0; t < 7; t++)
         for (int64_t i = 0; i < 3; i++) {
             double angle = 0.7 * (double)(t * (i + 1));
-            tensor_reals(&p->rope_table)[t * 6 + i] = cos(angle);
-            tensor_reals(&p->rope_table)[t * 6 + 3 + i] = sin(angle);
+            tensor_reals(&p->rope_table)[t * 6 + i] = (real)cos(angle);
+            tensor_reals(&p->rope_table)[t * 6 + 3 + i] = (real)sin(angle);
         }
     check(p, run_rope, "rope", 1e-11);
 }
