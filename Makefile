@@ -96,6 +96,9 @@ test: deps ## install what is missing, run all tests
 	@tests/install-packages notebooks
 	@tests/run
 
+lint: ## check layout, warnings of gcc and clang, static analysis
+	@tests/lint
+
 valgrind: deps ## run under valgrind: look for reads of memory that nobody has written
 	@tests/valgrind
 

@@ -4,9 +4,11 @@
 #include "common/kernels_cpu.h"
 
 #include <cblas.h>
+#include <limits.h>
 
 void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
               const real *B, int64_t ldb, real beta, real *C, int64_t ldc) {
+    ASSERT(max64(max64(M, N), max64(K, max64(lda, max64(ldb, ldc)))) <= INT_MAX); /* OpenBLAS counts in int */
 #ifdef REAL_DOUBLE
     cblas_dgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)M,
                 (int)N, (int)K, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);

@@ -139,6 +139,7 @@ static void read_vocab(Loader *l, const json_t *vocab, const json_t *added) {
     const char *text;
     json_t *id;
     json_object_foreach((json_t *)(uintptr_t)vocab, text, id) claim_id(l, text, id);
+    ASSERT(l->count > 0);
     read_added(l, vocab, added);
 }
 

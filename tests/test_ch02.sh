@@ -55,7 +55,7 @@ train damaged --resume; [ $? = 1 ] && one_line_error damaged && says damaged.err
 train i --max-steps 100000 --save-interval 0 & pid=$!
 for _ in $(seq 500); do [ -s "$temp/i/loss.csv" ] && [ "$(wc -l <"$temp/i/loss.csv")" -gt 4 ] && break; sleep 0.02; done
 pkill -INT -f "output-dir $temp/i"; wait $pid; ok $? "Ctrl-C: finishes, exit 0"
-ls "$temp/i/checkpoint" | grep -q step && [ -s "$temp/i/loss.png" ] && [ -s "$temp/i/report.json" ]; ok $? "Ctrl-C: saved, drawn and reported"
+compgen -G "$temp/i/checkpoint/step-*" >/dev/null && [ -s "$temp/i/loss.png" ] && [ -s "$temp/i/report.json" ]; ok $? "Ctrl-C: saved, drawn and reported"
 [ "$(tail -1 "$temp/i/loss.csv" | cut -d, -f4)" != "" ]; ok $? "Ctrl-C: the last step has its validation loss"
 
 # ---- numbers that are not finite, budgets, disks ----

@@ -48,7 +48,7 @@ static double slope_from_gradient(Training *t) {
         const real *g = tensor_reals(&params->items[i]->grad[0]);
         uint64_t stream = rng_stream(params->items[i]->name);
         for (int64_t j = 0; j < tensor_count(&params->items[i]->data); j++)
-            sum += g[j] * (2 * rng_uniform(9, stream, (uint64_t)j) - 1));
+            sum += g[j] * (2 * rng_uniform(9, stream, (uint64_t)j) - 1);
     }
     return sum;
 }
