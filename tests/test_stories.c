@@ -199,14 +199,14 @@ static void test_words(void) {
 /* Who a story is about, drawn anew for each: "The tale of HERO, FRIEND, a ..." */
 static void test_independence(void) {
     int same = 0, again = 0;
-    char hero[16], friend[16], friend_before[16] = "";
+    char hero[16] = "", friend[16] = "", friend_before[16] = "";
     for (uint64_t i = 0; i < STORIES; i++) {
         Str text = {0};
         story_make(15, i, &text);
         if (sscanf(text.data, "%*s %*s of %15[^,], %15[^,],", hero, friend) != 2) same = STORIES;
         same += !strcmp(hero, friend);
         again += !strcmp(hero, friend_before);
-        strcpy(friend_before, friend);
+        memcpy(friend_before, friend, sizeof friend);
         str_free(&text);
     }
     ok(same == 0, "hero and friend are two: %d times one", same);
