@@ -4,8 +4,10 @@
 REAL ?= float
 SAN  ?=
 BUILD := build$(if $(filter double,$(REAL)),-double)$(if $(SAN),-$(if $(filter address,$(SAN)),asan,$(SAN)))
-OPENBLAS_FLAGS := $(shell pkg-config --cflags openblas 2>/dev/null)
-OPENBLAS_LIBS  := $(or $(shell pkg-config --libs openblas 2>/dev/null),-lopenblas)
+# where the libraries are, for systems that keep them outside the compiler's paths and have pkg-config
+located = $(foreach p,openblas libpcre2-8 jansson libxxhash,$(shell pkg-config $(1) $(p) 2>/dev/null))
+LIBRARY_FLAGS := $(call located,--cflags)
+LIBRARY_PATHS := $(call located,--libs-only-L)
 
 # -march=native: the programs are built where they run; MARCH= builds for any machine of its kind.
 # No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
@@ -14,11 +16,11 @@ OPTIMIZE ?= -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
             $(if $(findstring clang,$(CC)),-Wno-pass-failed) # a max that clang does not vectorise
 CFLAGS   ?= -g
-ALL_CFLAGS := -std=c17 $(OPTIMIZE) $(MARCH) $(WARNINGS) -fopenmp -I. $(OPENBLAS_FLAGS) -MMD -MP \
+ALL_CFLAGS := -std=c17 $(OPTIMIZE) $(MARCH) $(WARNINGS) -fopenmp -I. $(LIBRARY_FLAGS) -MMD -MP \
               $(if $(filter double,$(REAL)),-DREAL_DOUBLE) \
               $(if $(SAN),-fsanitize=$(SAN) -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer) \
               $(CFLAGS)
-ALL_LIBS := $(OPENBLAS_LIBS) -lpcre2-8 -ljansson -lxxhash -lm $(LDLIBS)
+ALL_LIBS := $(LIBRARY_PATHS) -lopenblas -lpcre2-8 -ljansson -lxxhash -lm $(LDLIBS)
 COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null)
 
 # ---- what is built --------------------------------------------------------------------------------

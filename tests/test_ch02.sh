@@ -12,6 +12,10 @@ train() { # train FOLDER FLAGS...: output in FOLDER.out, its status is the progr
     shift
     "$program" "${small[@]}" --output-dir "$temp/$out" "$@" >"$temp/$out.out" 2>"$temp/$out.err"
 }
+start() { # like train, in the background; its process is $pid
+    (out=$1; shift; exec "$program" "${small[@]}" --output-dir "$temp/$out" "$@" >"$temp/$out.out" 2>"$temp/$out.err") &
+    pid=$!
+}
 same_weights() { cmp -s "$temp/$1/checkpoint/$3/model.safetensors" "$temp/$2/checkpoint/$3/model.safetensors"; }
 losses() { cut -d, -f1-6 "$temp/$1/loss.csv"; } # all but the times
 says() { grep -q -- "$2" "$temp/$1"; }
@@ -41,9 +45,9 @@ train drop --dropout 0.2; train drop2 --dropout 0.2 --recompute; same_weights dr
 
 # ---- resume ----
 train r --stop-at-step 5; train r --resume; same_weights a r step-000012 && losses r | sed '/^5,/s/,[^,]*\(,[^,]*,[^,]*\)$/,\1/' | diff -q - <(losses a) >/dev/null; ok $? "stopped at 5 (which adds a validation loss) and resumed: same bits, same loss.csv"
-train k --save-interval 1 --max-steps 12 & pid=$!
+start k --save-interval 1 --max-steps 12
 while [ ! -d "$temp/k/checkpoint/step-000003" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done
-pkill -9 -f "output-dir $temp/k" ; wait $pid 2>/dev/null
+kill -9 $pid; wait $pid 2>/dev/null
 train k --save-interval 1 --resume; same_weights a k step-000012 && losses k | diff -q - <(losses a) >/dev/null; ok $? "killed in the middle and resumed: same bits, same loss.csv"
 train r --resume && says r.out "^validation loss [0-9]" && grep -q '"val_loss": [0-9]' "$temp/r/report.json"; ok $? "resuming a finished run measures it again"
 train none --resume; [ $? = 1 ] && one_line_error none && says none.err "no checkpoint"; ok $? "nothing to resume"
@@ -52,9 +56,9 @@ cp -r "$temp/a" "$temp/damaged"; printf x | dd of="$temp/damaged/checkpoint/step
 train damaged --resume; [ $? = 1 ] && one_line_error damaged && says damaged.err "model.safetensors" && says damaged.err "step-000008"; ok $? "a damaged checkpoint is refused by name, the previous one is offered"
 
 # ---- interrupted ----
-train i --max-steps 100000 --save-interval 0 & pid=$!
+start i --max-steps 100000 --save-interval 0
 for _ in $(seq 500); do [ -s "$temp/i/loss.csv" ] && [ "$(wc -l <"$temp/i/loss.csv")" -gt 4 ] && break; sleep 0.02; done
-pkill -INT -f "output-dir $temp/i"; wait $pid; ok $? "Ctrl-C: finishes, exit 0"
+kill -INT $pid; wait $pid; ok $? "Ctrl-C: finishes, exit 0"
 compgen -G "$temp/i/checkpoint/step-*" >/dev/null && [ -s "$temp/i/loss.png" ] && [ -s "$temp/i/report.json" ]; ok $? "Ctrl-C: saved, drawn and reported"
 [ "$(tail -1 "$temp/i/loss.csv" | cut -d, -f4)" != "" ]; ok $? "Ctrl-C: the last step has its validation loss"
 

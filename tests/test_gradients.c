@@ -102,8 +102,8 @@ static void compare(Problem *p, Forward forward, Tensor *t, const real *grad, do
     int64_t count = tensor_count(t), stride = (count / SAMPLES) | 1;
     for (int64_t i = 0; i < count; i += stride) {
         double want = slope(p, forward, &tensor_reals(t)[i]), got = grad[i] * share - before;
-        c->error = fmax(c->error, isfinite(got) ? fabs(got - want) : INFINITY);
-        c->largest = fmax(c->largest, fabs(want));
+        c->error = worse(c->error, isfinite(got) ? fabs(got - want) : INFINITY);
+        c->largest = worse(c->largest, fabs(want));
         c->tried++;
     }
 }

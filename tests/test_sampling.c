@@ -23,7 +23,7 @@ static void draws(const char *name, Sampling sampling, const double want[TOKENS]
         for (int t = 0; t < TOKENS; t++) logits[t] = (real)(3 + log(PROBABILITY[t]));
         drawn[sample_token(logits, TOKENS, &sampling, (i + 0.5) / DRAWS)]++;
     }
-    for (int t = 0; t < TOKENS; t++) worst = fmax(worst, fabs((double)drawn[t] / DRAWS - want[t]));
+    for (int t = 0; t < TOKENS; t++) worst = worse(worst, fabs((double)drawn[t] / DRAWS - want[t]));
     ok(worst <= 1.5 / DRAWS, "%s: drawn %d %d %d %d times of %d", name, drawn[0], drawn[1], drawn[2],
        drawn[3], DRAWS);
 }
