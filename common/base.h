@@ -79,8 +79,8 @@ void file_remove(const char *path);
 void file_sync(const char *path);
 /* Moves `from` over `to` in one step that survives a crash: syncs the data, renames, syncs the folder. */
 void file_commit(const char *from, const char *to);
-/* Writes through a temporary name and file_commit: a reader sees the old file or the new one, never a part.
- */
+/* Writes through a temporary name and file_commit: a reader sees the old file or the new one,
+ * never a part. */
 void file_write(const char *path, const void *data, size_t count);
 /* Opens for writing; CHECKed close that reports a full disk, which plain fclose would swallow. */
 FILE *file_open(const char *path, const char *mode);

@@ -1,5 +1,5 @@
-/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number is not finite.
- */
+/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number
+ * is not finite. */
 #ifndef BATCH_H
 #define BATCH_H
 
@@ -18,8 +18,8 @@ void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_wi
 /* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
 Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
 
-/* A model whose V is 0 takes the data's vocabulary; one whose V is too small for the data is refused, exit 2.
- */
+/* A model whose V is 0 takes the data's vocabulary; one whose V is too small for the data is
+ * refused, exit 2. */
 void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
 
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */

@@ -1,6 +1,6 @@
-/* bpe_encode: text to tokens. Added tokens are found first, the text between them is cut into pieces, and
- * each piece is merged: the earliest merge in the list that applies, at its leftmost place, until none
- * applies. */
+/* bpe_encode: text to tokens. Added tokens are found first, the text between them is cut into
+ * pieces, and each piece is merged: the earliest merge in the list that applies, at its leftmost
+ * place, until none applies. */
 #include "common/tokenizer_internal.h"
 
 #include "common/merge_queue.h"

@@ -30,8 +30,8 @@ const char *checkpoint_put_file(CheckpointWriter *writer, const char *file);
 void checkpoint_commit(CheckpointWriter *writer);
 
 /* A new run starts in a folder that an older one used: moves the older one's sets to
- * <output-dir>/checkpoint.old (over what was there), so that the two cannot mix and a slip of the hand loses
- * nothing. */
+ * <output-dir>/checkpoint.old (over what was there), so that the two cannot mix and a slip of the
+ * hand loses nothing. */
 void checkpoint_set_aside(const char *output_dir);
 
 /* ---- loading ---- */

@@ -65,9 +65,9 @@ const Config *config_preset(const char *name);
 /* All their names in one string; the caller frees it. */
 char *config_preset_names(const char *separator);
 
-/* Fills in what follows from the rest (config_check.c): model.K when 0; whichever of global_batch,
- * num_microbatches and micro_batch is 0. Then refuses, exit 2, what cannot work, and names values that can.
- */
+/* Fills in what follows from the rest (config_check.c): model.K when 0; whichever of
+ * global_batch, num_microbatches and micro_batch is 0. Then refuses, exit 2, what cannot work,
+ * and names values that can. */
 void config_check(Config *config);
 /* The model's part of that. NULL, or what is wrong, with *hint; the caller frees both. */
 char *config_model_problem(ModelConfig *model, char **hint);

@@ -2,8 +2,8 @@
  * data is a function of (step, row in the global batch) and never of the mesh: row r of step s is window
  * s * global_batch_size + r.
  *
- * Two sources: token shards on disk (data_open_shards below) and the stories that are made on the fly
- * (datasets/corpus.h). */
+ * Two sources: token shards on disk (data_open_shards below) and the stories that are made on
+ * the fly (datasets/corpus.h). */
 #ifndef DATA_H
 #define DATA_H
 

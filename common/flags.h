@@ -65,9 +65,9 @@ typedef struct {
 extern const Flag config_flags[]; /* offsets into Config */
 extern const int config_flag_count;
 
-/* Sets the flag's field in `base` from text. Returns NULL, or what is wrong with the text ("must be from 1 to
- * 9"; the caller frees it), and then changes nothing. A bool takes "true" or "false". A text is not copied.
- */
+/* Sets the flag's field in `base` from text. Returns NULL, or what is wrong with the text ("must be
+ * from 1 to 9"; the caller frees it), and then changes nothing. A bool takes "true" or "false". A text
+ * is not copied. */
 char *flag_set(const Flag *flag, void *base, const char *text);
 
 /* Adds the field's value as a user would type it; a text that is NULL adds nothing. */

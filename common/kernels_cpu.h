@@ -15,10 +15,10 @@ enum { WORTH = 1 << 14 }; /* elements below which waking threads costs more than
 /* One piece of columns in sums over rows: each is summed by one thread, in row order. */
 enum { COLUMN_BLOCK = 64 };
 
-/* e^x in a form that compilers turn into vector code: x = n ln 2 + r with |r| <= ln(2) / 2, then a polynomial
- * in r and n added to the exponent. Float: the polynomial of Cephes' expf (Moshier), within 2 units in the
- * last place. Double: Taylor to the 13th power. Below the smallest normal number it gives that number, about
- * 1e-38. */
+/* e^x in a form that compilers turn into vector code: x = n ln 2 + r with |r| <= ln(2) / 2, then a
+ * polynomial in r and n added to the exponent. Float: the polynomial of Cephes' expf (Moshier), within 2
+ * units in the last place. Double: Taylor to the 13th power. Below the smallest normal number it gives that
+ * number, about 1e-38. */
 #ifdef REAL_DOUBLE
 static inline double exp_real(double x) {
     x = x > 709.0 ? 709.0 : x < -708.0 ? -708.0 : x;
@@ -84,8 +84,8 @@ static inline SoftmaxRow softmax_row(real *s, int64_t count) {
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
                 bool add);
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add);
-/* One small product inside a parallel region: C (M,N) = alpha op(A) op(B) + beta C, leading dimensions given.
- */
+/* One small product inside a parallel region: C (M,N) = alpha op(A) op(B) + beta C,
+ * leading dimensions given. */
 void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
               const real *B, int64_t ldb, real beta, real *C, int64_t ldc);
 

@@ -84,8 +84,8 @@ void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *
     }
 }
 
-/* With g = dy * gain and x_hat = (x - mean) / deviation: dx = (g - mean(g) - x_hat mean(g x_hat)) /
- * deviation. */
+/* With g = dy * gain and x_hat = (x - mean) / deviation:
+ * dx = (g - mean(g) - x_hat mean(g x_hat)) / deviation. */
 void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
                             const Tensor *stats, Tensor *dx, bool add) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);

@@ -1,6 +1,6 @@
-/* mlp: the two-layer network y = relu(x W1 + b1) W2 + b2, the smallest model that everything else can be
- * tried on. Weights start as N(0, 1 / rows), biases at 0; each element is a function of (seed, name, index).
- */
+/* mlp: the two-layer network y = relu(x W1 + b1) W2 + b2, the smallest model that everything else
+ * can be tried on. Weights start as N(0, 1 / rows), biases at 0; each element is a function of
+ * (seed, name, index). */
 #ifndef MLP_H
 #define MLP_H
 

@@ -83,8 +83,8 @@ Tensor *model_loss(Model *model, Tape *tape, Tensor *x, const Tensor *targets);
 /* logits (B,T,V); forward only. */
 Tensor *model_logits(Model *model, Tape *tape, Tensor *x);
 
-/* FLOPs of training on one token: 6 N + 6 L C T with N the weights in matrix products, attention being
- * causal. */
+/* FLOPs of training on one token: 6 N + 6 L C T with N the weights in matrix products,
+ * attention being causal. */
 double model_flops_per_token(const Model *model);
 /* Every parameter with its shape, then the count and the bytes. */
 void model_print(const Model *model, FILE *out);

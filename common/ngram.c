@@ -42,8 +42,8 @@ static void sort_keys(uint64_t *keys, int64_t count, int bits) {
     free(other);
 }
 
-/* Discounts from the counts of counts (Chen and Goodman, equation 17). A small text may lack some: then half.
- */
+/* Discounts from the counts of counts (Chen and Goodman, equation 17). A small text may lack
+ * some: then half. */
 static void set_discounts(Order *order) {
     double having[5] = {0};
     for (int64_t i = 0; i < order->count; i++)
@@ -124,8 +124,8 @@ void ngram_free(Ngram *ngram) {
 
 /* ---- asking ---- */
 
-/* One step up: the discounted share of c in this context plus what was saved times the lower order's answer.
- */
+/* One step up: the discounted share of c in this context plus what was saved times the
+ * lower order's answer. */
 static double interpolate(const Order *order, uint64_t context, uint64_t c, double lower) {
     int64_t low = 0, high = order->contexts; /* the first context that is not below `context` */
     while (low < high) {

@@ -44,9 +44,9 @@ Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site);
  * the position first + t; table (T,D) is [cos | sin] of every angle. */
 Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first);
 
-/* Causal attention: qkv (B,T,(H+2K)D) = [queries | keys | values] to (B,T,H D), scores scaled by 1/sqrt(D).
- * Scores are formed a tile at a time and formed again in backward (Dao et al. 2022): no T x T matrix is kept.
- */
+/* Causal attention: qkv (B,T,(H+2K)D) = [queries | keys | values] to (B,T,H D), scores scaled by
+ * 1/sqrt(D). Scores are formed a tile at a time and formed again in backward (Dao et al. 2022): no T x T
+ * matrix is kept. */
 Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K);
 
 /* Keys and values of one layer while text is generated, each (T,K D); count positions are filled. */

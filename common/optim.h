@@ -19,14 +19,14 @@ typedef struct {
 Optimizer *optimizer_new(Params *params, const Config *config);
 void optimizer_delete(Optimizer *optimizer);
 
-/* sqrt of the sum of squares over all gradients, summed in double over blocks of 1024 in the parameters'
- * order. */
+/* sqrt of the sum of squares over all gradients, summed in double over blocks of 1024 in
+ * the parameters' order. */
 double optimizer_grad_norm(Optimizer *optimizer);
 /* One update with learning rate lr; each gradient is multiplied by clip first (clip_factor). */
 void optimizer_step(Optimizer *optimizer, double lr, double clip);
 
-/* The factor that brings a gradient of this norm down to `limit` (Pascanu et al. 2013); limit 0: never clip.
- */
+/* The factor that brings a gradient of this norm down to `limit` (Pascanu et al. 2013); limit
+ * 0: never clip. */
 double clip_factor(double norm, double limit);
 /* The rate of update `step` (0, 1, ..): linear warm-up over warmup_ratio * max_steps, then a cosine from
  * learning_rate down to min_lr at max_steps (Loshchilov & Hutter 2017). */

@@ -44,9 +44,9 @@ static void piece_add(PieceTable *table, PieceCount piece) {
 
 /* ---- the text ---- */
 
-/* The first place from `from` on where a cut changes no piece: white space behind a visible ASCII character,
- * as no piece has that inside, what comes before does not look beyond it, and END_OF_TEXT has no white space.
- */
+/* The first place from `from` on where a cut changes no piece: white space behind a visible ASCII
+ * character, as no piece has that inside, what comes before does not look beyond it, and END_OF_TEXT has
+ * no white space. */
 static size_t safe_cut(const char *text, size_t bytes, size_t from) {
     for (size_t i = from > 1 ? from : 1; i < bytes; i++)
         if ((text[i] == ' ' || text[i] == '\n') && text[i - 1] > ' ' && text[i - 1] < 0x7F) return i;

@@ -27,8 +27,8 @@ typedef struct {
     double low, high;
 } Range;
 
-/* A gnuplot string: in single quotes nothing is special but the quote, which is joined on in double quotes.
- */
+/* A gnuplot string: in single quotes nothing is special but the quote, which is joined on
+ * in double quotes. */
 static void add_quoted(Str *script, const char *text) {
     str_add(script, "'", 1);
     for (; *text; text++) {

@@ -1,10 +1,10 @@
 /* plots: pictures, drawn by gnuplot. A run never depends on them: where gnuplot is missing, fails or hangs
  * there is one warning with a hint, and the program goes on.
  *
- * gnuplot reads its script from an unnamed temporary file and writes the picture to its standard output, so
- * no file name can break the script, a gnuplot that dies cannot kill the program with SIGPIPE, and a large
- * script cannot block. The picture replaces the older one when it is complete: whoever looks sees a whole
- * picture. */
+ * gnuplot reads its script from an unnamed temporary file and writes the picture to its standard output,
+ * so no file name can break the script, a gnuplot that dies cannot kill the program with SIGPIPE, and a
+ * large script cannot block. The picture replaces the older one when it is complete: whoever looks sees
+ * a whole picture. */
 #ifndef PLOTS_H
 #define PLOTS_H
 
@@ -38,11 +38,11 @@ typedef struct {
     int width, height; /* pixels; 0: 960 x 540 */
 } Plot;
 
-/* Draws into `path` (.svg: SVG, anything else: PNG) and waits for it. False, after a warning, when that
- * failed. */
+/* Draws into `path` (.svg: SVG, anything else: PNG) and waits for it. False, after a warning,
+ * when that failed. */
 bool plot_draw(const Plot *plot, const char *path);
-/* Starts drawing and returns; left out when the picture before is still being drawn. For redrawing in
- * training. */
+/* Starts drawing and returns; left out when the picture before is still being drawn. For
+ * redrawing in training. */
 bool plot_draw_behind(const Plot *plot, const char *path);
 /* Waits for the picture that plot_draw_behind began, if any. */
 void plot_wait(void);

@@ -166,8 +166,8 @@ void progress_note(Progress *progress, const char *format, ...) {
     redraw(progress);
 }
 
-/* Bytes of the character at s: 1 to 4 for one that may be printed, 0 for anything else (RFC 3629, section 4).
- */
+/* Bytes of the character at s: 1 to 4 for one that may be printed, 0 for anything else (RFC
+ * 3629, section 4). */
 static int character(const unsigned char *s, size_t bytes) {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
     int count = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;

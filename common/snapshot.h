@@ -1,6 +1,6 @@
-/* snapshot: a training run as a checkpoint: the weights, the optimizer's moments, the step (which is also the
- * position in the data), the configuration and the tokenizer. Resuming from it gives the bits of never having
- * stopped. */
+/* snapshot: a training run as a checkpoint: the weights, the optimizer's moments, the step (which is also
+ * the position in the data), the configuration and the tokenizer. Resuming from it gives the bits of
+ * never having stopped. */
 #ifndef SNAPSHOT_H
 #define SNAPSHOT_H
 

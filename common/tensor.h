@@ -58,8 +58,8 @@ typedef struct {
 } ShapeText;
 ShapeText shape_text(Shape shape);
 
-/* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL: the shape
- * alone. */
+/* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL:
+ * the shape alone. */
 Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape);
 void tensor_free(Tensor *t); /* gives the memory back and leaves the shape */
 
@@ -75,8 +75,8 @@ static inline int32_t *tensor_ints(const Tensor *t) { return t->data; }
 double tensor_scalar(const Tensor *t);
 void tensor_set_scalar(Tensor *t, double value);
 
-/* An op that is not linear needs whole values: a Partial one ends the program with the op's name and a hint.
- */
+/* An op that is not linear needs whole values: a Partial one ends the program with the op's name
+ * and a hint. */
 void tensor_check_not_partial(const Tensor *t, const char *op);
 
 #endif

@@ -1,5 +1,5 @@
-/* tokenizer_internal: what tokenizer.c, tokenizer_load.c, tokenizer_save.c, bpe_train.c and bpe_encode.c
- * share. */
+/* tokenizer_internal: what tokenizer.c, tokenizer_load.c, tokenizer_save.c, bpe_train.c
+ * and bpe_encode.c share. */
 #ifndef TOKENIZER_INTERNAL_H
 #define TOKENIZER_INTERNAL_H
 

@@ -1,9 +1,9 @@
 /* tokenizer_load: reads the files of byte-level BPE tokenizers, and believes nothing in them.
  *
- * tokenizer.json is Hugging Face's format. Read are model.vocab, model.merges (each "a b" or ["a", "b"]) and
- * added_tokens. What would make it encode differently from what is built here is refused by name. Left aside:
- * truncation, padding, and a post_processor, which decorates whole sequences; here documents get END_OF_TEXT.
- */
+ * tokenizer.json is Hugging Face's format. Read are model.vocab, model.merges (each "a b" or ["a",
+ * "b"]) and added_tokens. What would make it encode differently from what is built here is refused by
+ * name. Left aside: truncation, padding, and a post_processor, which decorates whole sequences; here
+ * documents get END_OF_TEXT. */
 #include "common/tokenizer_internal.h"
 
 #include "common/byte_alphabet.h"

@@ -14,8 +14,8 @@ enum {
     VALIDATION_WINDOWS = 64,
 };
 
-/* Each purpose has stories of its own: training's come from the run's seed, the others are always the same.
- */
+/* Each purpose has stories of its own: training's come from the run's seed, the others are
+ * always the same. */
 static const uint64_t TOKENIZER_SEED = 0x746f6b656e697a65, VALIDATION_SEED = 0x76616c6964617465,
                       TRIGRAM_SEED = 0x74726967726d;
 

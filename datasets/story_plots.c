@@ -1,6 +1,6 @@
-/* The plots, as templates (stories.h explains the notation). To keep every text unambiguous, the alternatives
- * of a choice differ before either ends, and a role's first mention is a word that only one of its rows has.
- */
+/* The plots, as templates (stories.h explains the notation). To keep every text unambiguous, the
+ * alternatives of a choice differ before either ends, and a role's first mention is a word that only one of
+ * its rows has. */
 #include "datasets/story_words.h"
 
 #include "common/base.h"

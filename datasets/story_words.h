@@ -8,8 +8,8 @@ typedef struct {
     int columns, rows;
 } StoryTable;
 
-/* A part that a story fills by drawing one row of the table; two roles never hold the same row of one table.
- */
+/* A part that a story fills by drawing one row of the table; two roles never hold the same row
+ * of one table. */
 typedef struct {
     const char *name;
     const StoryTable *table;

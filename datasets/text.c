@@ -120,8 +120,8 @@ TextPiece text_piece(const Text *text, int64_t at, int64_t end) {
         piece.end = text_cut(text, piece.begin, reach);
     }
     piece.next = skip(text, piece.end, end);
-    /* a cut where something is skipped: the document ends there, or line ends fill a whole piece and end it
-     */
+    /* a cut where something is skipped: the document ends there, or line ends fill a whole piece
+     * and end it */
     piece.ends_document |= piece.next != piece.end;
     while (piece.ends_document && piece.end > piece.begin && line_end(text->data[piece.end - 1])) piece.end--;
     return piece;

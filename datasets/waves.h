@@ -36,8 +36,8 @@ void waves_free(Waves *waves);
 /* The mean of (prediction - y)^2. */
 double waves_error(const Waves *waves, const Tensor *prediction);
 
-/* Pictures of the first wave: <folder>/sample.png shows x and y, <folder>/prediction.png the prediction as
- * well. */
+/* Pictures of the first wave: <folder>/sample.png shows x and y, <folder>/prediction.png the
+ * prediction as well. */
 void waves_draw(const Waves *waves, const Tensor *prediction, const char *folder);
 
 #endif

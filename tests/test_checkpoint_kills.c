@@ -37,8 +37,8 @@ INTERPOSE(rename, (const char *from, const char *to), (from, to))
 INTERPOSE(remove, (const char *path), (path))
 INTERPOSE(mkdir, (const char *path, mode_t mode), (path, mode))
 
-/* A killed process loses nothing that the kernel has: the disk itself may be left out, which takes seconds
- * here. */
+/* A killed process loses nothing that the kernel has: the disk itself may be left out, which
+ * takes seconds here. */
 int fsync(int fd) {
     (void)fd;
     if (due()) kill(getpid(), SIGKILL);

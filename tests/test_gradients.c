@@ -284,8 +284,8 @@ static void squared_error(void) {
     check(p, run_squared_error, "squared error", 1e-10);
 }
 
-/* A segment with a residual, so that x has two readers inside, and a dropout, which must draw the same mask.
- */
+/* A segment with a residual, so that x has two readers inside, and a dropout, which must draw
+ * the same mask. */
 static Tensor *segment(void *context, Tape *tape, Tensor *x) {
     Problem *p = *(Problem **)context;
     Tensor *h = op_layernorm(tape, x, p->param[0], NULL, 1e-3);

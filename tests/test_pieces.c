@@ -1,6 +1,6 @@
-/* What the tokenizer stands on: cutting text into pieces, against the Hugging Face tokenizers library and
- * against the rule as a regular expression; counting pieces; the queues of merging. TEST variants: float asan
- */
+/* What the tokenizer stands on: cutting text into pieces, against the Hugging Face tokenizers library
+ * and against the rule as a regular expression; counting pieces; the queues of merging. TEST
+ * variants: float asan */
 #include "common/merge_queue.h"
 #include "common/piece_count.h"
 #include "common/pretokenize.h"

@@ -1,5 +1,5 @@
-/* The generator against the known answers of Random123 (kat_vectors, philox4x32 10), and its fills against
- * itself. */
+/* The generator against the known answers of Random123 (kat_vectors, philox4x32 10), and its
+ * fills against itself. */
 #include "common/rng.h"
 #include "tests/tap.h"
 

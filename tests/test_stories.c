@@ -64,9 +64,9 @@ static Site *find_site(const StoryWalk *walk, int options) {
     return &sites[i];
 }
 
-/* A walk with draws known only from the text that they leave: no option's text up to the next draw may begin
- * another's. Then the text decides each draw as soon as it is made, for every story and not only those seen.
- */
+/* A walk with draws known only from the text that they leave: no option's text up to the next draw
+ * may begin another's. Then the text decides each draw as soon as it is made, for every story and not
+ * only those seen. */
 static int count_overlaps(const StoryWalk *walk, int options) {
     Str said[MAX_OPTIONS] = {0};
     int overlaps = 0;

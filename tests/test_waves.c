@@ -14,8 +14,8 @@ static double mean_square(const real *a, const real *b, int64_t count) {
     return sum / (double)count;
 }
 
-/* The share of x's energy outside the harmonics 1, 2, 3, times 128: what noise of that variance has left
- * there. */
+/* The share of x's energy outside the harmonics 1, 2, 3, times 128: what noise of that variance
+ * has left there. */
 static double noise_variance(const real *x) {
     double energy = 0;
     for (int t = 0; t < P; t++) energy += (double)x[t] * (double)x[t];

@@ -67,8 +67,8 @@ static inline void training_delete(Training *t) {
     device_delete(t->device);
 }
 
-/* The sum of the loss over one micro-batch, on the tape; the tape is the caller's to run backward and to
- * reset. */
+/* The sum of the loss over one micro-batch, on the tape; the tape is the caller's to run backward
+ * and to reset. */
 static inline Tensor *training_forward(Training *t, Tape *tape, int64_t step, int64_t microbatch) {
     const Config *c = &t->config;
     Batch part = batch_rows(&t->batch, microbatch * c->micro_batch, c->micro_batch);

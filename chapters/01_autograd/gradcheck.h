@@ -1,9 +1,9 @@
 /* gradcheck: are the gradients that backward computes the derivatives of the loss? Each weight that is
  * checked is moved a little up and down, and the loss is computed anew: (L(w + h) - L(w - h)) / 2h.
  *
- * A relu has no derivative where its input is 0. If one of them switches on or off between w - h and w + h,
- * the difference says nothing about the gradient: such a weight is marked as standing at a kink and not
- * compared. */
+ * A relu has no derivative where its input is 0. If one of them switches on or off between w - h and
+ * w + h, the difference says nothing about the gradient: such a weight is marked as standing at a kink and
+ * not compared. */
 #ifndef GRADCHECK_H
 #define GRADCHECK_H
 

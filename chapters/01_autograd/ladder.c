@@ -84,8 +84,8 @@ typedef struct {
     double seconds; /* the best run */
 } Measured;
 
-/* The first run starts from NANs, so that an element that is never written shows; then it is checked, then
- * repeated. */
+/* The first run starts from NANs, so that an element that is never written shows; then it is
+ * checked, then repeated. */
 static Measured measure(const GemmRung *rung, const GemmSize *s, const Matrices *m, double seconds) {
     for (int64_t i = 0; i < s->M * s->N; i++) m->C[i] = NAN;
     double spent = time_once(rung, s, m);

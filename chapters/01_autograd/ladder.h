@@ -1,5 +1,5 @@
-/* ladder: checks and times every rung of the matrix product (gemm.h) at several sizes: a table and a picture.
- */
+/* ladder: checks and times every rung of the matrix product (gemm.h) at several sizes: a table
+ * and a picture. */
 #ifndef LADDER_H
 #define LADDER_H
 

@@ -7,8 +7,8 @@
  *   build/02_minigpt --prompt "Once upon a time"                lets the trained model write
  *   build/02_minigpt --preset minigpt --print-model             another preset: 27 million parameters
  *
- * The order of ideas: data, model, optimizer; then the training loop: forward, loss, backward, clip, update.
- */
+ * The order of ideas: data, model, optimizer; then the training loop: forward, loss,
+ * backward, clip, update. */
 #include "chapters/02_minigpt/prompt.h"
 #include "chapters/02_minigpt/show_data.h"
 #include "common/args.h"
@@ -69,8 +69,8 @@ static void draw_loss(const Run *run, bool behind) {
     free(path);
 }
 
-/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm of the
- * row. */
+/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm
+ * of the row. */
 static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t step, MetricsRow *row) {
     const Config *c = &run->config;
     Model *model = run->model;
@@ -100,8 +100,8 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
 
-/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained
- * model. */
+/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of
+ * the trained model. */
 static MetricsRow train(Run *run) {
     const Config *c = &run->config;
     int64_t first = run->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;

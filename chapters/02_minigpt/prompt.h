@@ -4,8 +4,8 @@
 
 #include "common/config.h"
 
-/* Prints config->prompt and what the model adds, then the speed. The model is the checkpoint's, whatever the
- * flags. */
+/* Prints config->prompt and what the model adds, then the speed. The model is the checkpoint's,
+ * whatever the flags. */
 void continue_prompt(const Config *config);
 
 #endif
