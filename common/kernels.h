@@ -91,6 +91,12 @@ typedef struct Kernels {
      * sum of -log p(target) over the others, in double and in row order; row_loss (R) is scratch */
     void (*softmax_cross_entropy)(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
                                   Tensor *row_loss, Tensor *loss);
+    /* The same for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them as a matrix
+     * of this layout: dx (R,C) is overwritten, dw and dbias (+)= theirs. dx NULL: the loss alone. */
+    void (*head_loss)(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
+                      int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
+                      Tensor *scratch);
+    int64_t (*head_loss_scratch)(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward);
     /* loss (1) += the sum of (y - target)^2; dy = 2 (y - target) */
     void (*squared_error)(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
 

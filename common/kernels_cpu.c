@@ -3,22 +3,53 @@
 
 #include "common/rng.h"
 
+#include <omp.h>
+#include <stdlib.h>
+
 /* for every element i below count: */
 #define EACH(q, count)                                                                                       \
     OMP_PRAGMA(omp parallel for simd schedule(static) num_threads((q)->threads) if (count > WORTH))          \
     for (int64_t i = 0; i < count; i++)
 
+/* y[i] (+)= value, which speaks of i: two loops, so that neither asks in its middle */
+#define EACH_ADDED(q, count, add, y, value)                                                                  \
+    if (add)                                                                                                 \
+        EACH(q, count)(y)[i] += (value);                                                                     \
+    else                                                                                                     \
+        EACH(q, count)(y)[i] = (value)
+
+/* ---- pieces ---- */
+
+Pieces pieces_new(int64_t count) { return (Pieces){count, xcalloc((size_t)count, sizeof(atomic_bool))}; }
+
+void pieces_free(Pieces *pieces) { free(pieces->taken); }
+
+int64_t pieces_take(Pieces *pieces, int64_t *turn) {
+    int64_t first = pieces->count * omp_get_thread_num() / omp_get_num_threads();
+    while (*turn < pieces->count) {
+        int64_t piece = (first + (*turn)++) % pieces->count;
+        if (!atomic_exchange_explicit(&pieces->taken[piece], true, memory_order_relaxed)) return piece;
+    }
+    return -1;
+}
+
 /* ---- memory ---- */
 
+enum { PIECE = WORTH * sizeof(real) }; /* bytes */
+
 static void zero(Queue *q, Tensor *y) {
-    (void)q;
-    memset(y->data, 0, (size_t)tensor_bytes(y));
+    int64_t bytes = tensor_bytes(y);
+    PARALLEL(q, bytes > PIECE)
+    for (int64_t at = 0; at < bytes; at += PIECE)
+        memset((char *)y->data + at, 0, (size_t)min64(PIECE, bytes - at));
 }
 
 static void copy(Queue *q, const Tensor *x, Tensor *y) {
-    (void)q;
-    ASSERT(tensor_bytes(x) == tensor_bytes(y));
-    memcpy(y->data, x->data, (size_t)tensor_bytes(x));
+    int64_t bytes = tensor_bytes(x);
+    ASSERT(bytes == tensor_bytes(y));
+    PARALLEL(q, bytes > PIECE)
+    for (int64_t at = 0; at < bytes; at += PIECE)
+        memcpy((char *)y->data + at, (const char *)x->data + at, (size_t)min64(PIECE, bytes - at));
 }
 
 static void add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y) {
@@ -39,10 +70,7 @@ static void scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool ad
     const real *X = tensor_reals(x), S = tensor_reals(s)[0];
     real *Y = tensor_reals(y);
     int64_t count = tensor_count(y);
-    if (add_to)
-        EACH(q, count) Y[i] += S * X[i];
-    else
-        EACH(q, count) Y[i] = S * X[i];
+    EACH_ADDED(q, count, add_to, Y, S * X[i]);
 }
 
 /* ---- activations ---- */
@@ -58,8 +86,7 @@ static void relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *d
     const real *X = tensor_reals(x), *DY = tensor_reals(dy);
     real *DX = tensor_reals(dx);
     int64_t count = tensor_count(x);
-    if (!add_to) zero(q, dx);
-    EACH(q, count) DX[i] += X[i] > 0 ? DY[i] : 0;
+    EACH_ADDED(q, count, add_to, DX, X[i] > 0 ? DY[i] : 0);
 }
 
 static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
@@ -68,23 +95,25 @@ static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
 #define GELU_A ((real)0.7978845608028654)
 #define GELU_B ((real)0.044715)
 
+static inline real gelu_gate(real x) { return sigmoid(2 * GELU_A * (x + GELU_B * x * x * x)); }
+
+static inline real gelu_slope(real x) {
+    real s = gelu_gate(x);
+    return s + x * s * (1 - s) * 2 * GELU_A * (1 + 3 * GELU_B * x * x);
+}
+
 static void gelu(Queue *q, const Tensor *x, Tensor *y) {
     const real *X = tensor_reals(x);
     real *Y = tensor_reals(y);
     int64_t count = tensor_count(y);
-    EACH(q, count) Y[i] = X[i] * sigmoid(2 * GELU_A * (X[i] + GELU_B * X[i] * X[i] * X[i]));
+    EACH(q, count) Y[i] = X[i] * gelu_gate(X[i]);
 }
 
 static void gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
     const real *X = tensor_reals(x), *DY = tensor_reals(dy);
     real *DX = tensor_reals(dx);
     int64_t count = tensor_count(x);
-    if (!add_to) zero(q, dx);
-    EACH(q, count) {
-        real s = sigmoid(2 * GELU_A * (X[i] + GELU_B * X[i] * X[i] * X[i]));
-        real slope = 2 * GELU_A * (1 + 3 * GELU_B * X[i] * X[i]);
-        DX[i] += DY[i] * (s + X[i] * s * (1 - s) * slope);
-    }
+    EACH_ADDED(q, count, add_to, DX, DY[i] * gelu_slope(X[i]));
 }
 
 static void swiglu(Queue *q, const Tensor *x, Tensor *y) {
@@ -100,7 +129,6 @@ static void swiglu(Queue *q, const Tensor *x, Tensor *y) {
 
 static void swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
     int64_t R = tensor_rows(dy), F = tensor_columns(dy);
-    if (!add_to) zero(q, dx);
     PARALLEL(q, R * F > WORTH)
     for (int64_t r = 0; r < R; r++) {
         const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F, *DY = tensor_reals(dy) + r * F;
@@ -108,8 +136,8 @@ static void swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor 
 #pragma omp simd
         for (int64_t f = 0; f < F; f++) {
             real s = sigmoid(gate[f]);
-            dgate[f] += DY[f] * up[f] * (s + gate[f] * s * (1 - s));
-            dup[f] += DY[f] * gate[f] * s;
+            dgate[f] = (add_to ? dgate[f] : 0) + DY[f] * up[f] * (s + gate[f] * s * (1 - s));
+            dup[f] = (add_to ? dup[f] : 0) + DY[f] * gate[f] * s;
         }
     }
 }
@@ -163,6 +191,8 @@ const Kernels kernels_cpu = {
     .attention_scratch = cpu_attention_scratch,
     .attention_cached = cpu_attention_cached,
     .softmax_cross_entropy = cpu_softmax_cross_entropy,
+    .head_loss = cpu_head_loss,
+    .head_loss_scratch = cpu_head_loss_scratch,
     .squared_error = cpu_squared_error,
     .squares = cpu_squares,
     .adamw = cpu_adamw,

@@ -5,12 +5,27 @@
 #include "common/kernels.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 /* A loop over independent pieces, on the queue's threads; `worth` false keeps short work on one thread. */
 #define OMP_PRAGMA(text) _Pragma(#text)
 #define PARALLEL(q, worth) OMP_PRAGMA(omp parallel for schedule(static) num_threads((q)->threads) if (worth))
 enum { WORTH = 1 << 14 }; /* elements below which waking threads costs more than it gains */
+
+/* Uneven or large pieces of work. Each thread takes its own stretch first, in order, so that from kernel to
+ * kernel it meets its own rows in its own cache; then what slower threads have left:
+ *     Pieces pieces = pieces_new(count);
+ *     #pragma omp parallel
+ *     for (int64_t turn = 0, piece; (piece = pieces_take(&pieces, &turn)) >= 0;) ...
+ *     pieces_free(&pieces); */
+typedef struct {
+    int64_t count;
+    atomic_bool *taken;
+} Pieces;
+Pieces pieces_new(int64_t count);
+void pieces_free(Pieces *pieces);
+int64_t pieces_take(Pieces *pieces, int64_t *turn); /* -1: none is left */
 
 /* One piece of columns in sums over rows: each is summed by one thread, in row order. */
 enum { COLUMN_BLOCK = 64 };
@@ -84,10 +99,11 @@ static inline SoftmaxRow softmax_row(real *s, int64_t count) {
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
                 bool add);
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add);
-/* One small product inside a parallel region: C (M,N) = alpha op(A) op(B) + beta C,
- * leading dimensions given. */
-void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
-              const real *B, int64_t ldb, real beta, real *C, int64_t ldc);
+
+/* kernels_cpu_gemm.c: one product on the calling thread, C (M,N) (+)= alpha op(A) op(B), leading dimensions
+ * given. a_t: A is (K,M), b_t: B is (N,K). */
+void cpu_gemm(const Queue *q, bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A,
+              int64_t lda, const real *B, int64_t ldb, bool add, real *C, int64_t ldc);
 
 /* kernels_cpu_rows.c: embedding and norms */
 void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
@@ -114,6 +130,12 @@ void cpu_attention_backward(Queue *q, const Tensor *dout, const Tensor *qkv, con
 int64_t cpu_attention_scratch(const Queue *q, int64_t T, int64_t D);
 void cpu_attention_cached(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int64_t first, Tensor *keys,
                           Tensor *values, Tensor *out, Tensor *scratch);
+
+/* kernels_cpu_head.c */
+void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
+                   int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
+                   Tensor *scratch);
+int64_t cpu_head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward);
 
 /* kernels_cpu_train.c: losses and optimizers */
 void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,

@@ -1,26 +1,11 @@
-/* Matrix products on CPUs: single-threaded OpenBLAS inside, threads over fixed tiles of the result outside.
- * One multi-threaded SGEMM gives other bits with other numbers of threads; tiles that depend on the shape
- * alone do not. */
+/* Matrix products on CPUs: single-threaded products inside (kernels_cpu_gemm.c), threads over fixed tiles of
+ * the result outside. One multi-threaded SGEMM of OpenBLAS gives other bits with other numbers of threads;
+ * tiles that depend on the shape alone do not. */
 #include "common/kernels_cpu.h"
 
-#include <cblas.h>
-#include <limits.h>
-
-void cpu_gemm(bool a_t, bool b_t, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
-              const real *B, int64_t ldb, real beta, real *C, int64_t ldc) {
-    ASSERT(max64(max64(M, N), max64(K, max64(lda, max64(ldb, ldc)))) <= INT_MAX); /* OpenBLAS counts in int */
-#ifdef REAL_DOUBLE
-    cblas_dgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)M,
-                (int)N, (int)K, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);
-#else
-    cblas_sgemm(CblasRowMajor, a_t ? CblasTrans : CblasNoTrans, b_t ? CblasTrans : CblasNoTrans, (int)M,
-                (int)N, (int)K, alpha, A, (int)lda, B, (int)ldb, beta, C, (int)ldc);
-#endif
-}
-
 /* Tiles: halve the longer side until there are enough for many cores, unless a tile would get too small to be
- * efficient. A long inner dimension is cut too, so that all threads read the same stretch of it at once. */
-enum { TILES = 16, TILE_M = 64, TILE_N = 96, INNER = 4096 };
+ * efficient. */
+enum { TILES = 16, TILE_M = 64, TILE_N = 96 };
 
 static int64_t half(int64_t n, int64_t unit) { return ceil_div(ceil_div(n, 2), unit) * unit; }
 
@@ -48,23 +33,22 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
     real *c = tensor_reals(C);
     plan_tiles(M, N, &m, &n);
     int64_t tiles_n = ceil_div(N, n), tiles = ceil_div(M, m) * tiles_n;
-    for (int64_t k = 0; k < K; k += INNER) {
-        int64_t inner = min64(INNER, K - k);
-#pragma omp parallel for schedule(dynamic) num_threads(q->threads) if (M * N * inner > 64 * WORTH)
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            int64_t i = tile / tiles_n * m, j = tile % tiles_n * n;
-            int64_t rows = min64(m, M - i), columns = min64(n, N - j);
-            cpu_gemm(a_t, b_t, rows, columns, inner, 1, a_t ? a + k * lda + i : a + i * lda + k, lda,
-                     b_t ? b + j * ldb + k : b + k * ldb + j, ldb, add || k > 0, c + i * N + j, N);
-            if (!bias || k + inner < K) continue;
-            const real *bias_row = tensor_reals(bias) + j; /* while the tile is in the cache */
-            for (int64_t r = 0; r < rows; r++) {
-                real *row = c + (i + r) * N + j;
+    Pieces pieces = pieces_new(tiles);
+#pragma omp parallel num_threads(q->threads) if (M * N * K > 64 * WORTH)
+    for (int64_t turn = 0, tile; (tile = pieces_take(&pieces, &turn)) >= 0;) {
+        int64_t i = tile / tiles_n * m, j = tile % tiles_n * n;
+        int64_t rows = min64(m, M - i), columns = min64(n, N - j);
+        cpu_gemm(q, a_t, b_t, rows, columns, K, 1, a_t ? a + i : a + i * lda, lda, b_t ? b + j * ldb : b + j,
+                 ldb, add, c + i * N + j, N);
+        if (!bias) continue;
+        const real *bias_row = tensor_reals(bias) + j; /* while the tile is in the cache */
+        for (int64_t r = 0; r < rows; r++) {
+            real *row = c + (i + r) * N + j;
 #pragma omp simd
-                for (int64_t column = 0; column < columns; column++) row[column] += bias_row[column];
-            }
+            for (int64_t column = 0; column < columns; column++) row[column] += bias_row[column];
         }
     }
+    pieces_free(&pieces);
 }
 
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add) {

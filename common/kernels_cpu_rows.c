@@ -102,9 +102,9 @@ void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const T
             dot += g * (X[c] - mean);
         }
         real mean_g = sum / (real)C, slope = dot * inverse * inverse / (real)C;
-        if (!add) memset(DX, 0, (size_t)C * sizeof(real));
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) DX[c] += (DY[c] * G[c] - mean_g - (X[c] - mean) * slope) * inverse;
+        for (int64_t c = 0; c < C; c++)
+            DX[c] = (add ? DX[c] : 0) + (DY[c] * G[c] - mean_g - (X[c] - mean) * slope) * inverse;
     }
 }
 
@@ -161,8 +161,7 @@ void cpu_rmsnorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Ten
 #pragma omp simd reduction(+ : dot)
         for (int64_t c = 0; c < C; c++) dot += DY[c] * G[c] * X[c];
         real slope = dot * inverse * inverse / (real)C;
-        if (!add) memset(DX, 0, (size_t)C * sizeof(real));
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) DX[c] += (DY[c] * G[c] - X[c] * slope) * inverse;
+        for (int64_t c = 0; c < C; c++) DX[c] = (add ? DX[c] : 0) + (DY[c] * G[c] - X[c] * slope) * inverse;
     }
 }

@@ -125,11 +125,11 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
     const Kernels *k = KERNELS(tape);
     Queue *q = QUEUE(tape);
     const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
-    int64_t rows = tensor_rows(x), V = w->shape.size[0], chunk = min64(rows, LOSS_CHUNK);
+    int64_t rows = tensor_rows(x), chunk = min64(rows, LOSS_CHUNK);
 
     Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
-    Tensor *logits = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(chunk, V), x);
-    Tensor *row_loss = tape_tensor(tape, "loss.rows", TYPE_REAL, SHAPE(chunk), x);
+    int64_t count = k->head_loss_scratch(q, chunk, tensor_columns(x), w->shape.size[0], tape->recording);
+    Tensor *scratch = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(count), NULL);
     k->zero(q, loss);
     Tensor *dx = NULL;
     HeadLossArgs *a = NULL;
@@ -140,18 +140,12 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
         dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
     }
     for (int64_t row = 0; row < rows; row += chunk) {
-        int64_t count = min64(chunk, rows - row);
-        Tensor x_rows = rows_of(x, row, count), chunk_logits = rows_of(logits, 0, count);
-        k->matmul(q, &x_rows, false, w, true, b, &chunk_logits, false);
-        k->softmax_cross_entropy(q, &chunk_logits, targets, row, row_loss, loss);
-        if (!a) continue;
-        Tensor dx_rows = rows_of(dx, row, count);
-        k->matmul(q, &chunk_logits, false, w, false, NULL, &dx_rows, false);
-        k->matmul(q, &chunk_logits, true, &x_rows, false, NULL, &a->dhead, row > 0);
-        if (bias) k->sum_rows(q, &chunk_logits, &a->dbias, row > 0);
+        int64_t part = min64(chunk, rows - row);
+        Tensor x_rows = rows_of(x, row, part), dx_rows = a ? rows_of(dx, row, part) : (Tensor){0};
+        k->head_loss(q, &x_rows, w, b, targets, row, a ? &dx_rows : NULL, a ? &a->dhead : NULL,
+                     a && bias ? &a->dbias : NULL, row > 0, loss, scratch);
     }
-    tape_drop(tape, logits);
-    tape_drop(tape, row_loss);
+    tape_drop(tape, scratch);
     param_release(head);
     if (bias) param_release(bias);
     Node *n = tape_node(tape, &head_loss_op, x, NULL, loss);
