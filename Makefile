@@ -3,11 +3,21 @@
 # ---- variants: each has a build folder of its own -----------------------------------------------
 REAL ?= float
 SAN  ?=
-BUILD := build$(if $(filter double,$(REAL)),-double)$(if $(SAN),-$(if $(filter address,$(SAN)),asan,$(SAN)))
+MPICC ?= mpicc
+export PATH := $(PATH):/usr/lib64/mpich/bin # where Fedora keeps it
+BUILD := build$(if $(filter double,$(REAL)),-double)$(if $(SAN),-$(if $(filter address,$(SAN)),asan,$(SAN)))$(if \
+           $(filter-out mpicc,$(MPICC)),-$(patsubst mpicc.%,%,$(notdir $(MPICC))))
 # where the libraries are, for systems that keep them outside the compiler's paths and have pkg-config
 located = $(foreach p,openblas libpcre2-8 jansson libxxhash,$(shell pkg-config $(1) $(p) 2>/dev/null))
 LIBRARY_FLAGS := $(call located,--cflags)
 LIBRARY_PATHS := $(call located,--libs-only-L)
+
+# MPI, of which MPICC is the compiler (MPICC=mpicc.openmpi chooses another one). Without it, chapters 01 to 03 are built.
+comma     := ,
+MPI_SHOW  := $(shell $(MPICC) -show 2>/dev/null)
+MPI_FLAGS := $(filter -I% -D% -pthread,$(MPI_SHOW))
+MPI_LIBS  := $(filter -L% -l% -Wl$(comma)% -pthread,$(MPI_SHOW))
+MPI_FILES := $(shell grep -l '<mpi.h>' common/*.c tests/bench/*.c 2>/dev/null)
 
 # -march=native: the programs are built where they run; MARCH= builds for any machine of its kind.
 # No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
@@ -24,11 +34,16 @@ ALL_LIBS := $(LIBRARY_PATHS) -lopenblas -lpcre2-8 -ljansson -lxxhash -lm $(LDLIB
 COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null)
 
 # ---- what is built --------------------------------------------------------------------------------
-LIBRARY  := $(wildcard common/*.c datasets/*.c)
+# What speaks MPI: chapters from 04 on, tests that say `TEST np:`, programs that tests and benchmarks start.
+ALONE    := 01_% 02_% 03_%
+RANKED   := $(shell grep -l 'TEST np:' tests/*.c) $(wildcard tests/programs/*.c tests/bench/collectives.c)
+mpi_only  = $(if $(MPI_SHOW),$(1)) # empty where there is no MPI
+LIBRARY  := $(filter-out $(if $(MPI_SHOW),,$(MPI_FILES)),$(wildcard common/*.c datasets/*.c))
 CHAPTERS := $(notdir $(patsubst %/main.c,%,$(wildcard chapters/*/main.c)))
 TOOLS    := $(notdir $(basename $(wildcard common/tools/*.c datasets/tools/*.c)))
-TESTS    := $(notdir $(basename $(wildcard tests/test_*.c)))
-PROGRAMS := $(CHAPTERS:%=$(BUILD)/%) $(TOOLS:%=$(BUILD)/%)
+TESTS    := $(notdir $(basename $(filter-out $(RANKED),$(wildcard tests/test_*.c)) $(call mpi_only,$(RANKED))))
+PROGRAMS := $(filter $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%)) \
+            $(call mpi_only,$(filter-out $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%))) $(TOOLS:%=$(BUILD)/%)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
@@ -46,6 +61,8 @@ $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+$(MPI_FILES:%.c=$(BUILD)/obj/%.o): ALL_CFLAGS += $(MPI_FLAGS)
+
 # only the report speaks of the commit: it is compiled anew when that changes
 $(BUILD)/obj/common/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
 $(BUILD)/obj/common/report.o: $(BUILD)/commit
@@ -58,7 +75,7 @@ define chapter_rule
 $(BUILD)/$(1): $(call objects,$(wildcard chapters/$(1)/*.c)) \
     $(call objects,$(foreach c,$(CHAPTERS),$(if $(filter $(c),$(firstword $(sort $(c) $(1)))),$(if $(filter-out $(1),$(c)),$(filter-out %/main.c,$(wildcard chapters/$(c)/*.c)))))) \
     $(BUILD)/libshard.a
-	$$(CC) $$(ALL_CFLAGS) $$^ $$(ALL_LIBS) -o $$@
+	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter-out $(ALONE),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_rule,$(c))))
 
@@ -70,10 +87,10 @@ $(BUILD)/liblessons.a: $(call objects,$(filter-out %/main.c,$(wildcard chapters/
 define program_rule
 $(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libshard.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_CFLAGS) $$^ $$(ALL_LIBS) -o $$@
+	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
-$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+$(foreach s,$(wildcard tests/test_*.c tests/programs/*.c tests/bench/collectives.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
 
 tests-built: all $(TESTS:%=$(BUILD)/tests/%)
 
@@ -86,7 +103,7 @@ run: deps ## install what is missing, train a MiniGPT, draw its loss curve
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
 ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)
-	@$(if $(filter-out 01_% 02_% 03_%,$(1)),$$(if $$(NP),mpiexec -n $$(NP)) )$(BUILD)/$(1) $$(ARGS)
+	@$(if $(filter-out $(ALONE),$(1)),$$(if $$(NP),mpiexec -n $$(NP)) )$(BUILD)/$(1) $$(ARGS)
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_run_rule,$(c))))
 

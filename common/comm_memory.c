@@ -1,0 +1,135 @@
+/* The memory that ranks of one machine share, and the bells by which they wake each other. A rank that waits spins for
+ * a moment, where the ranks have cores of their own, then sleeps. */
+#define _GNU_SOURCE
+#include "common/comm_group.h"
+
+#include "common/platform.h"
+
+#include <sched.h>
+#include <string.h>
+
+enum { PLACE_CLASSES = 48 };
+static const double SPIN_SECONDS = 50e-6;
+
+typedef struct {
+    _Alignas(2 * CACHE_LINE_BYTES) _Atomic uint32_t bell;
+    _Atomic uint32_t asleep;
+    /* for bell_deadlock: written before the rank falls asleep */
+    _Atomic uint32_t sleeps, seen;
+    CommHeader waits_for;
+    char group[32];
+} Seat;
+
+typedef struct {
+    _Atomic uint32_t lock;
+    int64_t next;                /* where nothing has been taken yet */
+    int64_t free[PLACE_CLASSES]; /* of 2^class bytes: given back, each holds the next one's place; 0: none */
+    Seat seats[];
+} Memory;
+
+static Memory *memory;
+static int64_t memory_bytes;
+static int own_seat, seat_count;
+static bool may_spin;
+
+void *memory_at(int64_t place) { return (char *)memory + place; }
+
+void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin) {
+    memory = base;
+    memory_bytes = bytes;
+    own_seat = seat;
+    seat_count = ranks;
+    may_spin = spin;
+    if (seat == 0)
+        memory->next = ceil_div((int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat)), 4096) * 4096;
+}
+
+static int class_of(int64_t bytes) {
+    int class = 0;
+    while ((INT64_C(1) << class) < bytes) class ++;
+    return class;
+}
+
+static void lock(void) {
+    while (atomic_exchange(&memory->lock, 1)) sched_yield();
+}
+
+static void unlock(void) { atomic_store(&memory->lock, 0); }
+
+int64_t memory_take(int64_t bytes, int64_t clear) {
+    int class = class_of(bytes);
+    lock();
+    int64_t place = memory->free[class];
+    if (place) {
+        memcpy(&memory->free[class], memory_at(place), sizeof place);
+    } else if (memory->next + (INT64_C(1) << class) <= memory_bytes) {
+        place = memory->next;
+        memory->next += INT64_C(1) << class;
+    }
+    unlock();
+    if (place) memset(memory_at(place), 0, (size_t)clear);
+    return place;
+}
+
+void memory_give_back(int64_t place, int64_t bytes) {
+    int class = class_of(bytes);
+    lock();
+    memcpy(memory_at(place), &memory->free[class], sizeof place);
+    memory->free[class] = place;
+    unlock();
+}
+
+/* ---- bells ---- */
+
+/* The one who rings first does, then rings; the one who sleeps first says so, then looks: one of them sees the other
+ * (all of it sequentially consistent). */
+void bell_ring(int seat) {
+    Seat *s = &memory->seats[seat];
+    atomic_fetch_add(&s->bell, 1);
+    if (atomic_load(&s->asleep)) platform_wake(&s->bell);
+}
+
+uint32_t bell_read(void) { return atomic_load(&memory->seats[own_seat].bell); }
+
+void bell_sleep(uint32_t bell, double seconds, const CommRequest *request) {
+    Seat *s = &memory->seats[own_seat];
+    if (may_spin) {
+        double end = now_seconds() + SPIN_SECONDS;
+        do
+            for (int i = 0; i < 32; i++) {
+                if (atomic_load_explicit(&s->bell, memory_order_acquire) != bell) return;
+                platform_pause();
+            }
+        while (now_seconds() < end);
+    }
+    s->waits_for = request_header(request);
+    snprintf(s->group, sizeof s->group, "%s", request->group->comm.name);
+    atomic_fetch_add(&s->sleeps, 1);
+    atomic_store(&s->seen, bell);
+    atomic_store(&s->asleep, 1);
+    if (atomic_load(&s->bell) == bell) platform_sleep_on(&s->bell, bell, seconds);
+    atomic_store(&s->asleep, 0);
+}
+
+/* Each has having seen its last ring, and none of them woke up while we looked: nobody is left to ring. */
+char *bell_deadlock(void) {
+    uint32_t sleeps[2] = {0, 0};
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < seat_count; i++) {
+            Seat *s = &memory->seats[i];
+            bool waits = i == own_seat || atomic_load(&s->asleep);
+            if (!waits || atomic_load(&s->bell) != atomic_load(&s->seen)) return NULL;
+            sleeps[pass] += atomic_load(&s->sleeps);
+        }
+    if (sleeps[0] != sleeps[1]) return NULL;
+    Str text = {0};
+    for (int i = 0; i < seat_count; i++) {
+        Seat *s = &memory->seats[i];
+        const CommHeader *h = &s->waits_for;
+        CommCall call = {
+            (CommKind)h->kind, (ElementType)h->type, (Reduction)h->reduction, h->peer, h->count, NULL, NULL};
+        str_printf(&text, "%srank %d in %s (call %lld of group '%s')", i ? ", " : "", i,
+                   comm_call_text(&call).text, (long long)h->number, s->group);
+    }
+    return text.data;
+}

@@ -1,0 +1,233 @@
+/* mpiexec ends a job when a rank dies, but does not say which rank it was, or names another: when it looks, the others
+ * that it has killed are as dead as the first. So each rank is connected to a watcher, which sees the connection end
+ * the moment the rank dies. And it is the first to: a rank also hands it a copy of the socket that mpiexec's helper
+ * listens to (PMI_FD), so mpiexec learns of the death when the watcher lets go of that, after the rank has been named.
+ *
+ * The watcher is a process of its own session, which mpiexec does not know and so does not kill. It ends with the last
+ * rank of its machine. */
+#define _GNU_SOURCE
+#include "common/comm_watch.h"
+
+#include "common/base.h"
+#include "common/platform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { NO_FD = -1, GRACE_MS = 1000 };
+
+typedef struct {
+    int rank, ranks; /* ranks: of this machine */
+    pid_t process;
+} Hello;
+
+/* What a rank says before it ends: all is well, or it has given its reason itself (exit was called). Nothing: it
+ * died. */
+static const char LEAVE_WELL = 'w', LEAVE_TOLD = 't';
+
+/* ---- in the rank ---- */
+
+static int connection = NO_FD;
+
+static void leave(char how) {
+    if (connection == NO_FD) return;
+    ssize_t written = write(connection, &how, 1);
+    (void)written; /* the watcher is gone: nobody to tell */
+    connection = NO_FD;
+}
+
+void watch_leave(void) { leave(LEAVE_WELL); }
+
+static void leave_at_exit(void) { leave(LEAVE_TOLD); }
+
+/* The socket to mpiexec's helper, where there is one. */
+static int launcher_fd(void) {
+    const char *text = getenv("PMI_FD");
+    int fd = text ? atoi(text) : NO_FD;
+    return fd > STDERR_FILENO && fcntl(fd, F_GETFD) >= 0 ? fd : NO_FD;
+}
+
+void watch_join(const char *path, int rank, int ranks) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!*path || strlen(path) >= sizeof address.sun_path) return;
+    strcpy(address.sun_path, path);
+    connection = socket(AF_UNIX, SOCK_STREAM, 0);
+    CHECK(connection >= 0 && connect(connection, (struct sockaddr *)&address, sizeof address) == 0, NULL,
+          "rank %d cannot connect to the watcher at %s: %s", rank, path, strerror(errno));
+    fcntl(connection, F_SETFD, FD_CLOEXEC); /* a child of the rank must not keep it open */
+    Hello hello = {rank, ranks, getpid()};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec part = {&hello, sizeof hello};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    int fd = launcher_fd();
+    if (fd != NO_FD) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    }
+    CHECK(sendmsg(connection, &message, 0) == sizeof hello, NULL, "rank %d cannot speak to the watcher: %s",
+          rank, strerror(errno));
+    atexit(leave_at_exit);
+}
+
+/* ---- in the watcher ---- */
+
+typedef struct {
+    Hello hello;
+    int connection, launcher; /* NO_FD: closed */
+    char left;                /* what it said when it left; 0: nothing yet */
+} Watched;
+
+static Watched *watched;
+static int watched_count;
+
+static void watch_new(int listener) {
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0) return;
+    Watched w = {.connection = fd, .launcher = NO_FD};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {&w.hello, sizeof w.hello};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    if (recvmsg(fd, &message, MSG_WAITALL) != sizeof w.hello) {
+        close(fd);
+        return;
+    }
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    if (c && c->cmsg_type == SCM_RIGHTS) memcpy(&w.launcher, CMSG_DATA(c), sizeof w.launcher);
+    watched = xrealloc(watched, (size_t)(watched_count + 1) * sizeof *watched);
+    watched[watched_count++] = w;
+}
+
+static void let_go(int *fd) {
+    if (*fd != NO_FD) close(*fd);
+    *fd = NO_FD;
+}
+
+/* Is mpiexec taking the job down? Then its helper, which kills the ranks, closes its side as it ends. */
+static bool launcher_leaves(const Watched *w) {
+    if (w->launcher == NO_FD) return false;
+    struct pollfd p = {.fd = w->launcher};
+    return poll(&p, 1, 200) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static void name_dead(const Watched *w) {
+    char host[256] = "?";
+    gethostname(host, sizeof host - 1);
+    dprintf(STDERR_FILENO,
+            "%s: error: rank %d died (process %d on %s) and ends the job (hint: it was killed, by a lack of "
+            "memory perhaps, or it crashed)\n",
+            base_program(), w->hello.rank, (int)w->hello.process, host);
+}
+
+/* Those that are still there some time after the job was to end. */
+static void kill_rest(void) {
+    for (int i = 0; i < watched_count; i++)
+        if (watched[i].connection != NO_FD) kill(watched[i].hello.process, SIGKILL);
+}
+
+/* A connection has something to read, or has ended. true: the job is to end. */
+static bool look_at(Watched *w, bool ending) {
+    char how;
+    ssize_t n = recv(w->connection, &how, 1, MSG_DONTWAIT);
+    if (n == 1) {
+        w->left = how;
+        return false;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (!w->left && !ending && !launcher_leaves(w)) name_dead(w);
+    let_go(&w->connection);
+    let_go(&w->launcher);
+    return w->left != LEAVE_WELL;
+}
+
+static void watch(int listener, pid_t parent) {
+    bool ending = false;
+    int open = 0;
+    while (open > 0 || watched_count == 0 || watched_count < watched[0].hello.ranks) {
+        struct pollfd *p = xmalloc((size_t)(1 + watched_count) * sizeof *p);
+        p[0] = (struct pollfd){.fd = listener, .events = POLLIN};
+        for (int i = 0; i < watched_count; i++)
+            p[1 + i] = (struct pollfd){.fd = watched[i].connection, .events = POLLIN}; /* NO_FD: skipped */
+        int ready = poll(p, (nfds_t)(1 + watched_count), GRACE_MS);
+        if (ready == 0 && ending) kill_rest();
+        if (ready == 0 && open == 0 && getppid() != parent) return; /* it never came to a job */
+        for (int i = 0, count = watched_count; i < count && ready > 0; i++)
+            if (p[1 + i].revents) ending |= look_at(&watched[i], ending);
+        if (ready > 0 && p[0].revents) watch_new(listener);
+        free(p);
+        open = 0;
+        for (int i = 0; i < watched_count; i++) open += watched[i].connection != NO_FD;
+    }
+}
+
+/* ---- the start ---- */
+
+static bool first_of_machine(void) {
+    static const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID",
+                                        "PALS_LOCAL_RANKID"};
+    for (int i = 0; i < COUNT_OF(names); i++)
+        if (getenv(names[i])) return atoi(getenv(names[i])) == 0;
+    return false;
+}
+
+const char *watch_start(void) {
+    static char path[108]; /* what a socket's address holds */
+    if (!first_of_machine()) return "";
+    const char *parent = getenv("TMPDIR");
+    char *folder = xprintf("%s/shard-XXXXXX", parent ? parent : "/tmp");
+    CHECK(mkdtemp(folder), "set TMPDIR to a folder that can be written", "cannot make a folder '%s'", folder);
+    CHECK(snprintf(path, sizeof path, "%s/watch", folder) < (int)sizeof path,
+          "set TMPDIR to a folder with a short name", "the name '%s' is too long for a socket", folder);
+    free(folder);
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+              listen(listener, 128) == 0,
+          "set TMPDIR to a folder on a local disk", "cannot listen at '%s': %s", path, strerror(errno));
+    fflush(stdout);
+    pid_t self = getpid(), child = fork();
+    CHECK(child >= 0, NULL, "cannot start the watcher: %s", strerror(errno));
+    if (child == 0) {
+        setsid();
+        signal(SIGINT, SIG_IGN);
+        signal(SIGTERM, SIG_IGN);
+        base_set_program(xstrdup(base_program())); /* its name may lie where the new one goes */
+        platform_rename_process("rank-watcher");
+        close(STDIN_FILENO);
+        close(STDOUT_FILENO);
+        if (launcher_fd() != NO_FD) close(launcher_fd());
+        watch(listener, self);
+        _exit(0);
+    }
+    close(listener);
+    return path;
+}
+
+void watch_joined(const char *path) {
+    if (!*path) return;
+    char *folder = xstrdup(path);
+    *strrchr(folder, '/') = 0;
+    file_remove(folder);
+    free(folder);
+}

@@ -1,0 +1,128 @@
+/* The job's start and end: what mpiexec started finds itself, its machines, their memory and its watcher. */
+#define _GNU_SOURCE
+#include "common/comm_group.h"
+#include "common/comm_watch.h"
+#include "common/platform.h"
+
+#include <mpi.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+static MPI_Comm sharers; /* the ranks that share memory */
+static MPI_Win window;   /* which is this */
+
+/* mpiexec and its like tell each rank who it is. */
+static bool launched(void) {
+    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"};
+    for (int i = 0; i < COUNT_OF(names); i++)
+        if (getenv(names[i])) return true;
+    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
+    CHECK_USAGE(!tasks || atoi(tasks) <= 1, "try srun --mpi=pmi2 or --mpi=pmix",
+                "srun started %s processes that cannot find each other", tasks);
+    return false;
+}
+
+/* How many ranks share memory at most: SHARD_SHARED_RANKS=1 switches it off, so that one machine can try what happens
+ * between several. */
+static int max_shared_ranks(void) {
+    const char *text = getenv("SHARD_SHARED_RANKS");
+    int ranks = text ? atoi(text) : world.size;
+    CHECK_USAGE(ranks >= 1, "1: none, 2: in pairs, ...", "SHARD_SHARED_RANKS is '%s'", text);
+    return ranks;
+}
+
+/* Who shares memory with whom. `machine`: the ranks of this machine, `sharers`: those that may share its memory. */
+static void find_machines(MPI_Comm machine) {
+    int rank, n = world.size;
+    MPI_Comm_rank(machine, &rank);
+    MPI_Comm_split(machine, rank / max_shared_ranks(), rank, &sharers);
+    MPI_Comm_rank(sharers, &rank);
+    int mine[2] = {world.rank, rank}, *all = xmalloc((size_t)n * sizeof mine);
+    MPI_Bcast(&mine[0], 1, MPI_INT, 0, sharers);
+    MPI_Allgather(mine, 2, MPI_INT, all, 2, MPI_INT, MPI_COMM_WORLD);
+    world.machine = xmalloc((size_t)n * sizeof *world.machine);
+    world.seat = xmalloc((size_t)n * sizeof *world.seat);
+    for (int r = 0; r < n; r++) {
+        world.machine[r] = all[2 * r];
+        world.seat[r] = all[2 * r + 1];
+    }
+    free(all);
+}
+
+/* Pages that nobody touches cost nothing, so it may be large; but a small /dev/shm has to last for all. */
+static int64_t memory_bytes(int ranks) {
+    int64_t bytes = (int64_t)ranks * (64 << 20);
+    struct statvfs info;
+    if (statvfs("/dev/shm", &info) == 0)
+        bytes = min64(bytes, (int64_t)info.f_bavail * (int64_t)info.f_frsize / 2);
+    return bytes;
+}
+
+static void open_memory(bool spin) {
+    int seat, ranks, unit;
+    MPI_Aint bytes;
+    void *base;
+    MPI_Comm_rank(sharers, &seat);
+    MPI_Comm_size(sharers, &ranks);
+    MPI_Win_allocate_shared(seat ? 0 : (MPI_Aint)memory_bytes(ranks), 1, MPI_INFO_NULL, sharers, &base,
+                            &window);
+    MPI_Win_shared_query(window, 0, &bytes, &unit, &base);
+    memory_open(base, bytes, seat, ranks, spin);
+}
+
+/* The cores of a machine are shared by its ranks, whether each was bound to some or all may use all. Has each a core
+ * of its own? */
+static bool share_cores(MPI_Comm machine) {
+    int ranks;
+    MPI_Comm_size(machine, &ranks);
+    CoreSet own = platform_cores(), all;
+    MPI_Allreduce(&own, &all, PLATFORM_CORE_WORDS, MPI_UINT64_T, MPI_BOR, machine);
+    platform_share_cores(&all, ranks);
+    return platform_core_count(&all) >= ranks;
+}
+
+/* The watcher's path is known to the first rank of the machine. */
+static void join_watcher(MPI_Comm machine, const char *known) {
+    char path[128];
+    int ranks;
+    snprintf(path, sizeof path, "%s", known);
+    MPI_Comm_size(machine, &ranks);
+    MPI_Bcast(path, sizeof path, MPI_CHAR, 0, machine);
+    watch_join(path, world.rank, ranks);
+}
+
+static Group *open_world(void) {
+    int sharing;
+    int64_t place = 0;
+    MPI_Comm_size(sharers, &sharing);
+    if (sharing == world.size && world.rank == 0) place = shared_place(world.size);
+    MPI_Bcast(&place, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+    return group_of_all(place);
+}
+
+Comm *comm_world(void) {
+    if (!launched()) return comm_self();
+    const char *watcher = watch_start();
+    int provided;
+    MPI_Comm machine;
+    MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &world.size);
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &machine);
+    find_machines(machine);
+    open_memory(share_cores(machine));
+    join_watcher(machine, watcher);
+    MPI_Comm_free(&machine);
+    Group *g = open_world(); /* everyone is there */
+    watch_joined(watcher);
+    return &g->comm;
+}
+
+void world_close(void) {
+    watch_leave();
+    MPI_Win_free(&window);
+    MPI_Comm_free(&sharers);
+    MPI_Finalize();
+    free(world.machine);
+    free(world.seat);
+}
