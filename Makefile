@@ -90,7 +90,9 @@ $(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libs
 	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
-$(foreach s,$(wildcard tests/test_*.c tests/programs/*.c tests/bench/collectives.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+$(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+
+$(foreach s,$(wildcard tests/bench/collectives.c),$(eval $(call program_rule,$(s),bench/,)))
 
 tests-built: all $(TESTS:%=$(BUILD)/tests/%)
 

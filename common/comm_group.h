@@ -7,8 +7,7 @@
 
 #include "common/comm.h"
 
-/* A slot: the bytes of one round and, behind them, this rank's slice of the sums of the round before. */
-enum { SLOT_BYTES = 256 << 10, CACHE_LINE_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64 };
 
 /* What goes ahead of every call's bytes, so that calls that do not match are found. */
 typedef struct {
@@ -100,8 +99,9 @@ char *bell_deadlock(void);
 /* ---- comm_shared.c ---- */
 
 extern const Transport transport_shared;
-/* A place for a group of n, 0 when no memory is left. One member asks for it, tells the others, and all join. seats: of
+/* A place for a group of n, of so many bytes; 0 when no memory is left. One member asks for it, tells the others, and all join. seats: of
  * the members. */
+int64_t shared_bytes(int64_t n);
 int64_t shared_place(int n);
 void shared_join(Group *g, int64_t place, const int *seats);
 
@@ -119,6 +119,8 @@ typedef struct {
     int rank, size;
     int *machine; /* of each rank: the lowest rank that shares memory with it */
     int *seat;    /* of each rank: its number among those */
+    /* A slot holds so many bytes of one round and, behind them, this rank's slice of the sums of the round before. */
+    int64_t slot_bytes;
 } World;
 extern World world;
 /* The group of all: `place` in shared memory, or 0. */

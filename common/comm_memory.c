@@ -8,7 +8,7 @@
 #include <sched.h>
 #include <string.h>
 
-enum { PLACE_CLASSES = 48 };
+enum { SIZES = 1024, PAGE_BYTES = 4096 };
 static const double SPIN_SECONDS = 50e-6;
 
 typedef struct {
@@ -22,8 +22,11 @@ typedef struct {
 
 typedef struct {
     _Atomic uint32_t lock;
-    int64_t next;                /* where nothing has been taken yet */
-    int64_t free[PLACE_CLASSES]; /* of 2^class bytes: given back, each holds the next one's place; 0: none */
+    int64_t next; /* where nothing has been taken yet */
+    struct {
+        int64_t bytes,
+            free; /* free: a place of this size that was given back, and holds the next such; 0: none */
+    } sizes[SIZES];
     Seat seats[];
 } Memory;
 
@@ -41,13 +44,8 @@ void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin) {
     seat_count = ranks;
     may_spin = spin;
     if (seat == 0)
-        memory->next = ceil_div((int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat)), 4096) * 4096;
-}
-
-static int class_of(int64_t bytes) {
-    int class = 0;
-    while ((INT64_C(1) << class) < bytes) class ++;
-    return class;
+        memory->next =
+            ceil_div((int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat)), PAGE_BYTES) * PAGE_BYTES;
 }
 
 static void lock(void) {
@@ -56,15 +54,24 @@ static void lock(void) {
 
 static void unlock(void) { atomic_store(&memory->lock, 0); }
 
+/* Where places of this size wait to be taken again. Groups come in few sizes. */
+static int64_t *free_places(int64_t bytes) {
+    int s = 0;
+    while (s < SIZES - 1 && memory->sizes[s].bytes && memory->sizes[s].bytes != bytes) s++;
+    ASSERT(s < SIZES - 1);
+    memory->sizes[s].bytes = bytes;
+    return &memory->sizes[s].free;
+}
+
 int64_t memory_take(int64_t bytes, int64_t clear) {
-    int class = class_of(bytes);
+    int64_t stride = ceil_div(bytes, PAGE_BYTES) * PAGE_BYTES;
     lock();
-    int64_t place = memory->free[class];
+    int64_t *head = free_places(bytes), place = *head;
     if (place) {
-        memcpy(&memory->free[class], memory_at(place), sizeof place);
-    } else if (memory->next + (INT64_C(1) << class) <= memory_bytes) {
+        memcpy(head, memory_at(place), sizeof place);
+    } else if (memory->next + stride <= memory_bytes) {
         place = memory->next;
-        memory->next += INT64_C(1) << class;
+        memory->next += stride;
     }
     unlock();
     if (place) memset(memory_at(place), 0, (size_t)clear);
@@ -72,10 +79,10 @@ int64_t memory_take(int64_t bytes, int64_t clear) {
 }
 
 void memory_give_back(int64_t place, int64_t bytes) {
-    int class = class_of(bytes);
     lock();
-    memcpy(memory_at(place), &memory->free[class], sizeof place);
-    memory->free[class] = place;
+    int64_t *head = free_places(bytes);
+    memcpy(memory_at(place), head, sizeof place);
+    *head = place;
     unlock();
 }
 

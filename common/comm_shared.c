@@ -43,10 +43,10 @@ static int64_t slots_offset(int64_t n) {
 }
 
 static int64_t slot_stride(int64_t n) {
-    return SLOT_BYTES + round_up(SLOT_BYTES / n + CACHE_LINE_BYTES, CACHE_LINE_BYTES);
+    return world.slot_bytes + round_up(world.slot_bytes / n + CACHE_LINE_BYTES, CACHE_LINE_BYTES);
 }
 
-static int64_t place_bytes(int64_t n) { return slots_offset(n) + 2 * n * slot_stride(n); }
+int64_t shared_bytes(int64_t n) { return slots_offset(n) + 2 * n * slot_stride(n); }
 
 static CommHeader *header_at(const Group *g, uint32_t round, int rank) {
     int64_t n = g->comm.size, line = (int64_t)(round % 2) * n + rank;
@@ -58,7 +58,7 @@ static char *slot_at(const Group *g, uint32_t round, int rank) {
     return memory_at(g->shared->offset + slots_offset(n) + slot * slot_stride(n));
 }
 
-int64_t shared_place(int n) { return memory_take(place_bytes(n), headers_offset(n)); }
+int64_t shared_place(int n) { return memory_take(shared_bytes(n), headers_offset(n)); }
 
 void shared_join(Group *g, int64_t place, const int *seats) {
     size_t bytes = (size_t)g->comm.size * sizeof *seats;
@@ -213,7 +213,7 @@ static void shared_close(Group *g) {
     if (atomic_fetch_add(&s->place->left, 1) + 1 == (uint32_t)n) {
         for (int pair = 0; pair < n * n; pair++)
             if (s->place->channels[pair]) memory_give_back(s->place->channels[pair], sizeof(Channel));
-        memory_give_back(s->offset, place_bytes(n));
+        memory_give_back(s->offset, shared_bytes(n));
     }
     free(s->seats);
     free(s);

@@ -49,6 +49,16 @@ static void find_machines(MPI_Comm machine) {
     free(all);
 }
 
+/* Slots: the larger, the fewer times all have to meet; at 1 MB that costs little, and two slots of each of a few ranks
+ * still fit a last-level cache. Where memory is short, four groups of all ranks are to fit it. */
+enum { LARGEST_SLOT = 1 << 20, SMALLEST_SLOT = 16 << 10 };
+
+static void choose_slot(int64_t bytes, int ranks) {
+    world.slot_bytes = LARGEST_SLOT;
+    while (world.slot_bytes > SMALLEST_SLOT && 4 * shared_bytes(ranks) > bytes) world.slot_bytes /= 2;
+    MPI_Allreduce(MPI_IN_PLACE, &world.slot_bytes, 1, MPI_INT64_T, MPI_MIN, MPI_COMM_WORLD);
+}
+
 /* Pages that nobody touches cost nothing, so it may be large; but a small /dev/shm has to last for all. */
 static int64_t memory_bytes(int ranks) {
     int64_t bytes = (int64_t)ranks * (64 << 20);
@@ -68,6 +78,7 @@ static void open_memory(bool spin) {
                             &window);
     MPI_Win_shared_query(window, 0, &bytes, &unit, &base);
     memory_open(base, bytes, seat, ranks, spin);
+    choose_slot(bytes, ranks);
 }
 
 /* The cores of a machine are shared by its ranks, whether each was bound to some or all may use all. Has each a core
