@@ -90,11 +90,12 @@ $(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libs
 	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
-$(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+# what `make bench` measures with; products.c is shared by both
+BENCHES := train kernels
+$(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(call objects,tests/bench/products.c))))
 
-$(foreach s,$(wildcard tests/bench/collectives.c),$(eval $(call program_rule,$(s),bench/,)))
-
-tests-built: all $(TESTS:%=$(BUILD)/tests/%)
+tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%)
 
 # ---- what is run ----------------------------------------------------------------------------------
 run: deps ## install what is missing, train a MiniGPT, draw its loss curve

@@ -1,0 +1,219 @@
+"""`make bench`: how fast this code is, against the machine and against JAX and PyTorch. See README.md in this folder.
+
+    python3 tests/bench/bench.py [kernels] [step] [train] [--cases tiny minigpt] [--rounds 7] [--results FILE]
+
+All that is compared takes turns, round after round; tables show medians over the rounds, and ratios are taken within a
+round. Needs nothing but Python; the peers run in the same Python and are left out where their package is absent.
+"""
+import argparse
+import importlib.util
+import json
+import pathlib
+import platform
+import statistics
+import sys
+import tempfile
+
+from workers import Absent, Worker, output
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# name -> flags of the step, the steps of a turn, what the table says of it
+CASES = {
+    "tiny": (["--preset", "tiny"], 5, "C 128, L 4, T 256, V 1024; a step is 8 windows"),
+    "minigpt": (
+        ["--preset", "minigpt", "--micro-batch-size", "8", "--global-batch-size", "8"],
+        2,
+        "C 256, L 4, T 256, V 50257; a step is 8 windows",
+    ),
+    "gpt2": (
+        ["--preset", "gpt2", "--max-seq-length", "256", "--micro-batch-size", "4", "--global-batch-size", "4"],
+        1,
+        "GPT-2 124M with T 256; a step is 4 windows",
+    ),
+}
+WARM_UP_TURNS = 2
+
+
+# ---- numbers ----
+
+
+def spread(values, form="{:.0f}"):
+    """median (least - most)"""
+    low, high = form.format(min(values)), form.format(max(values))
+    return form.format(statistics.median(values)) + (f" ({low} - {high})" if low != high else "")
+
+
+def megabytes(count):
+    return f"{count * 1e-6:.0f}" if count else "-"
+
+
+class Report:
+    """Prints as it goes and keeps all of it."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text=""):
+        self.lines.append(text)
+        print(text, flush=True)
+
+    def table(self, head, rows):
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        align = [str.ljust] + [str.rjust] * (len(head) - 1)
+        for row in [head, ["-" * w for w in widths], *rows]:
+            self.say("| " + " | ".join(align[i](cell, widths[i]) for i, cell in enumerate(row)) + " |")
+        self.say()
+
+
+# ---- the parts ----
+
+
+def kernels(report, options, name):
+    flags, _, about = CASES[name]
+    lines = output([options.build / "bench/kernels", *flags, "--rounds", str(options.rounds)]).splitlines()
+    cases = [json.loads(line) for line in lines]
+    report.say(f"### Kernels of a {name} step ({about})\n")
+    streaming, products = [], []
+    for c in cases:
+        share = [100 * floor / own for floor, own in zip(c["floor"], c["seconds"])]
+        if c["bytes"]:
+            rate, floor = ([1e-9 * c["bytes"] / s for s in c[key]] for key in ("seconds", "floor"))
+            streaming.append([c["name"], c["shape"], f"{1e-6 * c['bytes']:.1f}", spread(rate), spread(floor), spread(share)])
+        else:
+            rate, floor = ([1e-9 * c["flops"] / s for s in c[key]] for key in ("seconds", "floor"))
+            calls = str(c["calls"]) if c["calls"] else "-"
+            products.append([c["name"], c["shape"], calls, spread(rate), spread(floor), spread(share)])
+    report.table(["kernel", "shape", "MB moved", "GB/s", "copy GB/s", "% of copy"], streaming)
+    report.table(["product", "M x N x K", "calls", "GFLOP/s", "SGEMM GFLOP/s", "% of SGEMM"], products)
+
+
+def ours(options, name):
+    return Worker("shard.c", [options.build / "bench/train", *CASES[name][0]])
+
+
+def step(report, options, name):
+    """The step against its own matrix products."""
+    _, steps, about = CASES[name]
+    worker = ours(options, name)
+    for _ in range(WARM_UP_TURNS):
+        worker.ask(f"step {steps}")
+    step_ms, product_ms, share = [], [], []
+    for _ in range(options.rounds):
+        step_ms.append(1e3 * worker.ask(f"step {steps}")["seconds"] / steps)
+        product_ms.append(1e3 * worker.ask(f"products {steps}")["seconds"] / steps)
+        share.append(100 * product_ms[-1] / step_ms[-1])
+    worker.end()
+    return [name, spread(step_ms, "{:.1f}"), spread(product_ms, "{:.1f}"), spread(share)]
+
+
+def start_peers(report, options, folder):
+    peers = [
+        ("JAX, jit", "jax", ["jax_train.py", folder]),
+        ("PyTorch, eager", "torch", ["torch_train.py", folder]),
+        ("PyTorch, compiled", "torch", ["torch_train.py", folder, "--compile"]),
+    ]
+    for name, package, (script, *arguments) in peers:
+        missing = [p for p in (package, "safetensors") if not importlib.util.find_spec(p)]
+        if missing:
+            report.say(f"{name}: skipped, there is no {missing[0]} in {sys.executable} (pip install {missing[0]}, or PYTHON=)\n")
+            continue
+        try:
+            worker = Worker(name, [sys.executable, HERE / "peers" / script, *arguments])
+            worker.ask("step 1")  # which may compile
+            yield worker
+        except Absent as problem:
+            report.say(f"{name}: skipped, {problem}\n")
+
+
+def take_turns(workers, options, steps):
+    """worker -> its seconds of each round, loss at the end; and SGEMM's GFLOP/s of each round. Who comes first changes."""
+    seconds, losses, peaks = {w: [] for w in workers}, {}, []
+    for turn in range(-WARM_UP_TURNS, options.rounds):
+        first = turn % len(workers)
+        for w in workers[first:] + workers[:first]:
+            answer = w.ask(f"step {steps}")
+            losses[w] = answer["loss"]
+            if turn >= 0:
+                seconds[w].append(answer["seconds"])
+        if turn >= 0:
+            peaks.append(workers[0].ask("sgemm")["gflops"])
+    return seconds, losses, peaks
+
+
+def train(report, options, name):
+    """Ours and the peers, training the same model on the same tokens from the same weights."""
+    flags, steps, about = CASES[name]
+    total = 1 + steps * (WARM_UP_TURNS + options.rounds)
+    report.say(f"### Training {name} ({about})\n")
+    with tempfile.TemporaryDirectory() as folder:
+        output([options.build / "bench/train", *flags, "--export", folder, "--export-steps", str(total)])
+        shard = ours(options, name)
+        shard.ask("step 1")
+        workers = [shard, *start_peers(report, options, folder)]
+        seconds, losses, peaks = take_turns(workers, options, steps)
+    tokens, flops = shard.description["tokens_per_step"] * steps, shard.description["flops_per_token"]
+    rows = []
+    for w in workers:
+        rate = [tokens / s for s in seconds[w]]
+        share = [100 * r * flops * 1e-9 / peak for r, peak in zip(rate, peaks)]
+        faster = [theirs / s for theirs, s in zip(seconds[w], seconds[shard])]
+        memory = w.ask("memory")
+        rows.append(
+            [
+                w.description.get("name", "shard.c"),
+                spread(rate),
+                f"{1e-9 * flops * statistics.median(rate):.1f}",
+                spread(share),
+                "1" if w is shard else spread(faster, "{:.2f}"),
+                megabytes(memory.get("accounted")),
+                megabytes(memory["rss"]),
+                f"{losses[w]:.6f}",
+            ]
+        )
+        w.end()
+    head = ["", "tokens/s", "GFLOP/s", "% of SGEMM", "shard.c is faster by", "MB held", "MB resident", f"loss of step {total}"]
+    report.table(head, rows)
+    report.say(f"SGEMM {spread(peaks)} GFLOP/s; {options.rounds} rounds of {steps} steps; median (least - most).\n")
+
+
+# ---- all of it ----
+
+
+def machine(report, options):
+    worker = ours(options, "tiny")
+    about = worker.description["machine"]
+    peak = worker.ask("sgemm")["gflops"]
+    worker.end()
+    report.say(f"- {about['cpu']}, {about['cores']} cores, {worker.description['threads']} threads; {platform.platform()}")
+    report.say(f"- {about['blas']}: SGEMM of 2048 cubed {peak:.0f} GFLOP/s")
+    report.say(f"- {about['compiler']}; commit {about['commit']}; Python {platform.python_version()}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help="kernels, step, train; all of them by default")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build")
+    parser.add_argument("--results", type=pathlib.Path, help="also write the tables to this file")
+    options = parser.parse_args()
+    parts = options.parts or ["kernels", "step", "train"]
+    report = Report()
+    report.say("# Results of make bench\n")
+    machine(report, options)
+    if "kernels" in parts:
+        for name in options.cases:
+            kernels(report, options, name)
+    if "step" in parts:
+        report.say("### A step and its own matrix products, run alone\n")
+        rows = [step(report, options, name) for name in options.cases]
+        report.table(["", "step, ms", "its products, ms", "% of the step"], rows)
+    if "train" in parts:
+        for name in options.cases:
+            train(report, options, name)
+    if options.results:
+        options.results.write_text("\n".join(report.lines))
+
+
+main()

@@ -1,0 +1,128 @@
+"""The same model, batch, optimizer and tokens in JAX: one jitted step with donated buffers.
+
+    python3 tests/bench/peers/jax_train.py CASE --steps 20
+
+Its settings are those that were the fastest on CPUs here, see tests/bench/README.md.
+"""
+import functools
+import os
+
+import case
+
+parser = case.arguments(__doc__.splitlines()[0])
+options = parser.parse_args()
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def normalise(c, p, name, x):
+    if c["norm"] == "rmsnorm":
+        y = x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + c["norm_eps"])
+    else:
+        y = (x - x.mean(-1, keepdims=True)) * jax.lax.rsqrt(x.var(-1, keepdims=True) + c["norm_eps"])
+    return y * p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
+
+
+def linear(p, name, x):
+    return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
+
+
+def rotate(x):
+    """x (B,T,heads,D): each pair (i, i + D/2) turned by position * 10000^(-2i/D)."""
+    T, D = x.shape[1], x.shape[3]
+    angle = np.outer(np.arange(T), 10000.0 ** (-np.arange(0, D, 2) / D))[None, :, None, :]
+    cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+    a, b = jnp.split(x, 2, -1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def attention(c, p, block, x):
+    B, T, C = x.shape
+    H, K = c["num_attention_heads"], c["num_key_value_heads"]
+    D = C // H
+    q, k, v = jnp.split(linear(p, f"{block}.qkv", x), [H * D, (H + K) * D], -1)
+    q, k, v = (part.reshape(B, T, -1, D) for part in (q, k, v))
+    if c["positions"] == "rope":
+        q, k = rotate(q), rotate(k)
+    mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    return linear(p, f"{block}.attention_out", mixed.reshape(B, T, C))
+
+
+def feed_forward(c, p, block, x):
+    h = linear(p, f"{block}.ffn_up", x)
+    if c["activation"] == "swiglu":
+        gate, up = jnp.split(h, 2, -1)
+        h = jax.nn.silu(gate) * up
+    else:
+        h = jax.nn.relu(h) if c["activation"] == "relu" else jax.nn.gelu(h, approximate=True)
+    return linear(p, f"{block}.ffn_down", h)
+
+
+def mean_loss(c, p, tokens, targets):
+    x = p["token.weight"][tokens]
+    if c["positions"] == "learned":
+        x = x + p["position.weight"][: tokens.shape[1]]
+    for layer in range(c["num_layers"]):
+        block = f"blocks.{layer}"
+        if c["norm_place"] == "pre":
+            x = x + attention(c, p, block, normalise(c, p, f"{block}.norm1", x))
+            x = x + feed_forward(c, p, block, normalise(c, p, f"{block}.norm2", x))
+        else:
+            x = normalise(c, p, f"{block}.norm1", x + attention(c, p, block, x))
+            x = normalise(c, p, f"{block}.norm2", x + feed_forward(c, p, block, x))
+    if c["norm_place"] == "pre":
+        x = normalise(c, p, "norm_final", x)
+    logits = x @ p["token.weight" if c["tied"] else "head.weight"].T + p.get("head.bias", 0)
+    picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
+
+
+def adamw(c, p, gradient, m, v, number, rate):
+    if c["grad_clip"] > 0:
+        norm = jnp.sqrt(sum(jnp.sum(g**2) for g in gradient.values()))
+        factor = jnp.minimum(1, c["grad_clip"] / norm)
+        gradient = {name: g * factor for name, g in gradient.items()}
+    beta1, beta2 = c["beta1"], c["beta2"]
+    m = {name: beta1 * m[name] + (1 - beta1) * g for name, g in gradient.items()}
+    v = {name: beta2 * v[name] + (1 - beta2) * g**2 for name, g in gradient.items()}
+
+    def update(name, w):
+        m_hat, v_hat = m[name] / (1 - beta1**number), v[name] / (1 - beta2**number)
+        return w - rate * (m_hat / (jnp.sqrt(v_hat) + c["eps"]) + (c["weight_decay"] if w.ndim > 1 else 0) * w)
+
+    return {name: update(name, w) for name, w in p.items()}, m, v
+
+
+def train_step(c, parts, p, m, v, tokens, targets, number, rate):
+    loss_and_gradient = jax.value_and_grad(functools.partial(mean_loss, c))
+    split = [(x, y) for x, y in zip(jnp.split(tokens, parts), jnp.split(targets, parts))]
+    loss, gradient = loss_and_gradient(p, *split[0])
+    for x, y in split[1:]:
+        more, g = loss_and_gradient(p, x, y)
+        loss, gradient = loss + more, jax.tree.map(jnp.add, gradient, g)
+    gradient = jax.tree.map(lambda g: g / parts, gradient)
+    return loss / parts, *adamw(c, p, gradient, m, v, number, rate)
+
+
+def main():
+    data = case.Case(options.folder)
+    c = data.config
+    parts = c["global_batch_size"] // (options.micro_batch_size or c["global_batch_size"])
+    state = [{name: jnp.asarray(w) for name, w in data.weights.items()}]
+    state += [{name: jnp.zeros_like(w) for name, w in state[0].items()} for _ in range(2)]
+    del data.weights
+    compiled = jax.jit(functools.partial(train_step, c, parts), donate_argnums=(0, 1, 2))
+
+    def step(index):
+        number, rate = np.float32(index + 1), np.float32(data.rates[index])
+        loss, *state[:] = compiled(*state, data.tokens[index], data.targets[index], number, rate)
+        return loss  # ready when all of the step is: it is one computation
+
+    describe = {"name": f"JAX {jax.__version__}, jit", "threads": len(os.sched_getaffinity(0))}
+    case.Worker(data, step, describe).main(options.steps)
+
+
+main()

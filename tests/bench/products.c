@@ -1,0 +1,122 @@
+#include "tests/bench/products.h"
+
+#include "common/kernels_cpu.h"
+
+#include <stdlib.h>
+
+/* ---- recording: the device gets a copy of its table in which three functions note their call ---- */
+
+static const Kernels *real_kernels;
+static Kernels recording_kernels;
+static Products *recorded;
+
+static void append(Product product) {
+    if (recorded->count == recorded->capacity) {
+        recorded->capacity = 2 * recorded->capacity + 64;
+        recorded->items = xrealloc(recorded->items, (size_t)recorded->capacity * sizeof *recorded->items);
+    }
+    recorded->items[recorded->count++] = product;
+}
+
+static void note_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias,
+                        Tensor *C, bool add) {
+    Product product = {.kind = PRODUCT_MATMUL, .A = *A, .B = *B, .C = *C, .a_t = a_t, .b_t = b_t, .add = add};
+    if (bias) product.bias = *bias, product.has_bias = true;
+    append(product);
+    real_kernels->matmul(q, A, a_t, B, b_t, bias, C, add);
+}
+
+static void note_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *out, Tensor *lse,
+                           Tensor *scratch) {
+    append((Product){.kind = PRODUCT_ATTENTION, .A = *qkv, .C = *out, .H = H, .K = K});
+    real_kernels->attention(q, qkv, H, K, out, lse, scratch);
+}
+
+static void note_attention_backward(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
+                                    const Tensor *lse, int64_t H, int64_t K, Tensor *dqkv, Tensor *scratch) {
+    append((Product){.kind = PRODUCT_ATTENTION_BACKWARD, .A = *qkv, .B = *dqkv, .C = *dout, .H = H, .K = K});
+    real_kernels->attention_backward(q, dout, qkv, out, lse, H, K, dqkv, scratch);
+}
+
+void products_record(Device *device, Products *list) {
+    if (list) {
+        real_kernels = device->kernels;
+        recording_kernels = *real_kernels;
+        recording_kernels.matmul = note_matmul;
+        recording_kernels.attention = note_attention;
+        recording_kernels.attention_backward = note_attention_backward;
+    }
+    recorded = list;
+    device->kernels = list ? &recording_kernels : real_kernels;
+}
+
+void products_free(Products *list) {
+    free(list->items);
+    *list = (Products){0};
+}
+
+/* ---- running again ---- */
+
+enum { TILE = 64 }; /* queries against all keys up to the last of them */
+
+/* The products of one tile of queries of head h in window b; S and dS stand for the scores and their gradient. */
+static void attention_tile(const Product *p, int64_t b, int64_t h, int64_t first, real *S, real *dS) {
+    int64_t T = p->A.shape.size[1], W = tensor_columns(&p->A), D = W / (p->H + 2 * p->K), C = p->H * D;
+    int64_t rows = min64(TILE, T - first), keys = first + rows;
+    int64_t to_q = (b * T + first) * W + h * D, to_k = b * T * W + (p->H + h * p->K / p->H) * D,
+            to_v = to_k + p->K * D;
+    const real *x = tensor_reals(&p->A);
+    real *c = tensor_reals(&p->C) + (b * T + first) * C + h * D;
+    cpu_gemm(false, true, rows, keys, D, 1, x + to_q, W, x + to_k, W, 0, S, T);
+    if (p->kind == PRODUCT_ATTENTION) {
+        cpu_gemm(false, false, rows, D, keys, 1, S, T, x + to_v, W, 0, c, C);
+        return;
+    }
+    real *dqkv = tensor_reals(&p->B);
+    cpu_gemm(false, true, rows, keys, D, 1, c, C, x + to_v, W, 0, dS, T);
+    cpu_gemm(false, false, rows, D, keys, 1, dS, T, x + to_k, W, 0, dqkv + to_q, W);
+    cpu_gemm(true, false, keys, D, rows, 1, dS, T, x + to_q, W, first > 0, dqkv + to_k, W);
+    cpu_gemm(true, false, keys, D, rows, 1, S, T, c, C, first > 0, dqkv + to_v, W);
+}
+
+static void attention_products(Device *device, const Product *p) {
+    int64_t B = p->A.shape.size[0], T = p->A.shape.size[1];
+    size_t bytes = (size_t)(TILE * T) * sizeof(real);
+#pragma omp parallel num_threads(device->queue.threads)
+    {
+        real *S = xcalloc(1, bytes), *dS = xcalloc(1, bytes);
+#pragma omp for collapse(2) schedule(dynamic)
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t k = 0; k < p->K; k++) /* heads that share a key add to its gradient: one thread */
+                for (int64_t h = k * p->H / p->K; h < (k + 1) * p->H / p->K; h++)
+                    for (int64_t first = 0; first < T; first += TILE) attention_tile(p, b, h, first, S, dS);
+        free(S);
+        free(dS);
+    }
+}
+
+void product_run(Device *device, const Product *product) {
+    Product p = *product;
+    if (p.kind == PRODUCT_MATMUL)
+        device->kernels->matmul(&device->queue, &p.A, p.a_t, &p.B, p.b_t, p.has_bias ? &p.bias : NULL, &p.C,
+                                p.add);
+    else
+        attention_products(device, &p);
+}
+
+/* ---- sizes ---- */
+
+ProductSize product_size(const Product *p) {
+    return (ProductSize){tensor_rows(&p->C), tensor_columns(&p->C),
+                         p->a_t ? tensor_rows(&p->A) : tensor_columns(&p->A)};
+}
+
+double product_flops(const Product *p) {
+    if (p->kind == PRODUCT_MATMUL) {
+        ProductSize size = product_size(p);
+        return 2.0 * (double)size.M * (double)size.N * (double)size.K;
+    }
+    double B = (double)p->A.shape.size[0], T = (double)p->A.shape.size[1];
+    double D = (double)(tensor_columns(&p->A) / (p->H + 2 * p->K));
+    return (p->kind == PRODUCT_ATTENTION ? 2 : 5) * B * (double)p->H * T * T * D;
+}

@@ -1,0 +1,51 @@
+"""Contestants as resident processes: each keeps its model in memory and works when it is asked to, one at a time, so that
+the others' waiting costs it nothing but their memory."""
+import json
+import os
+import subprocess
+import tempfile
+
+
+class Absent(Exception):
+    """A contestant that cannot take part, and why."""
+
+
+def environment(**more):
+    """Of a measured program: OpenBLAS picks its kernels itself; waiting threads are left as each library wants them."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    return {**kept, **more}
+
+
+def output(command):
+    """Runs a command to its end; its output."""
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise Absent((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return done.stdout
+
+
+class Worker:
+    def __init__(self, name, command, **more):
+        self.name, self.errors = name, tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            command, env=environment(**more), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+        )
+        self.description = self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines()
+            raise Absent(said[-1] if said else f"exit status {self.process.returncode}")
+        return json.loads(line)
+
+    def ask(self, request):
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
