@@ -118,6 +118,12 @@ test: deps ## install what is missing, run all tests
 	@tests/install-packages notebooks
 	@tests/run
 
+# PYTHON: the one whose JAX and PyTorch are compared with
+PYTHON ?= python3
+bench: deps $(BENCHES:%=$(BUILD)/bench/%) ## how fast: make bench [BENCH="kernels step train"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
+	@$(PYTHON) tests/bench/bench.py $(BENCH) --build $(BUILD) $(if $(CASES),--cases $(CASES)) \
+	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RESULTS),--results tests/bench/RESULTS.md)
+
 lint: ## check layout, warnings of gcc and clang, static analysis
 	@tests/lint
 

@@ -117,6 +117,6 @@ double product_flops(const Product *p) {
         return 2.0 * (double)size.M * (double)size.N * (double)size.K;
     }
     double B = (double)p->A.shape.size[0], T = (double)p->A.shape.size[1];
-    double D = (double)(tensor_columns(&p->A) / (p->H + 2 * p->K));
-    return (p->kind == PRODUCT_ATTENTION ? 2 : 5) * B * (double)p->H * T * T * D;
+    int64_t D = tensor_columns(&p->A) / (p->H + 2 * p->K);
+    return (p->kind == PRODUCT_ATTENTION ? 2 : 5) * B * T * T * (double)(p->H * D);
 }
