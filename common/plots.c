@@ -55,7 +55,7 @@ static bool drawable(double v, bool logarithmic) {
 }
 
 static bool shown(const Plot *plot, const PlotSeries *series, int64_t i) {
-    return drawable(x_of(series, i), false) && drawable(series->y[i], plot->log_y);
+    return drawable(x_of(series, i), plot->log_x) && drawable(series->y[i], plot->log_y);
 }
 
 static void widen(Range *range, double v) {
@@ -74,9 +74,10 @@ static void find_ranges(const Plot *plot, Range *x, Range *y) {
             }
     for (int l = 0; l < plot->level_count; l++)
         if (drawable(plot->levels[l].y, plot->log_y)) widen(y, plot->levels[l].y);
-    if (x->low > x->high) *x = (Range){0, 1};
+    if (x->low > x->high) *x = (Range){plot->log_x ? 0.1 : 0, 1};
     if (y->low > y->high) *y = (Range){1, 1};
-    if (x->low == x->high) *x = (Range){x->low - 1, x->high + 1};
+    if (x->low == x->high)
+        *x = plot->log_x ? (Range){x->low / 2, x->high * 2} : (Range){x->low - 1, x->high + 1};
     double below = plot->level_count ? 0.10 : 0.05; /* a level's label may stand under its line */
     if (plot->log_y) {
         double ratio = fmax(y->high / y->low, 1.5);
@@ -88,12 +89,12 @@ static void find_ranges(const Plot *plot, Range *x, Range *y) {
 }
 
 /* On a log scale gnuplot marks whole decades only, which a loss rarely spans. */
-static void add_log_tics(Str *script, Range y) {
+static void add_log_tics(Str *script, char axis, Range y) {
     static const double steps[][8] = {{1, 0}, {1, 3, 0}, {1, 2, 5, 0}, {1, 1.5, 2, 3, 4, 5, 7, 0}};
     double decades = log10(y.high / y.low);
     const double *step = steps[decades > 5 ? 0 : decades > 2.5 ? 1 : decades > 1.2 ? 2 : 3];
     const char *separator = "";
-    str_printf(script, "set logscale y\nset ytics (");
+    str_printf(script, "set logscale %c\nset %ctics (", axis, axis);
     for (int power = (int)floor(log10(y.low)); power <= log10(y.high); power++)
         for (int i = 0; step[i] > 0; i++) {
             double tic = step[i] * pow(10, power);
@@ -141,6 +142,19 @@ static void add_series(Str *script, const Plot *plot, int s) {
     } else {
         str_printf(script, " notitle");
     }
+    if (series->texts)
+        str_printf(script,
+                   ", $series%d using 1:2:3 with labels left offset 0.7,0.35 font ',10' textcolor rgb '#%s' "
+                   "notitle",
+                   s, COLORS[color]);
+}
+
+/* A word of a data block: in double quotes, without anything that ends or escapes it. */
+static void add_word(Str *script, const char *text) {
+    str_add(script, " \"", 2);
+    for (; *text; text++)
+        str_add(script, (unsigned char)*text < 0x20 || *text == '"' || *text == '\\' ? " " : text, 1);
+    str_add(script, "\"", 1);
 }
 
 static void write_script(Str *script, const Plot *plot, bool svg) {
@@ -153,14 +167,16 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
     size_t key_width = 0; /* in letters; each entry has a piece of its line as well */
     for (int i = 0; i < plot->series_count; i++)
         if (plot->series[i].label) key_width += strlen(plot->series[i].label) + 8;
-    bool key_above = key_width >= 1 && key_width <= 80; /* a longer one would not fit there */
+    bool key_above = !plot->key_low && key_width >= 1 && key_width <= 80; /* a longer one would not fit */
     str_printf(script,
                "set border 3 linecolor rgb '#888888'\n"
                "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
                "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
                "set key %s reverse Left samplen 2.5 textcolor rgb '#333333'\n"
                "set format '%%g'\nset rmargin 3\nset tmargin %g\n",
-               key_above ? "at graph 0.5, 1.06 center center horizontal" : "inside top right vertical",
+               key_above       ? "at graph 0.5, 1.06 center center horizontal"
+               : plot->key_low ? "inside bottom right vertical"
+                               : "inside top right vertical",
                key_above     ? 4.5
                : plot->title ? 3.0
                              : 1.5);
@@ -169,17 +185,21 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
              "at screen 0.5, 0.955 center font ',14'"); /* gnuplot's own: under the key */
     add_text(script, "xlabel", plot->x_label, "");
     add_text(script, "ylabel", plot->y_label, "");
-    if (plot->log_y) add_log_tics(script, y);
+    if (plot->log_x) add_log_tics(script, 'x', x);
+    if (plot->log_y) add_log_tics(script, 'y', y);
     add_levels(script, plot);
     for (int s = 0; s < plot->series_count; s++) {
         const PlotSeries *series = &plot->series[s];
         str_printf(script, "$series%d << END\n", s);
         for (int64_t i = 0; i < series->count; i++)
-            if (shown(plot, series, i))
-                str_printf(script, "%.9g %.9g\n", x_of(series, i), series->y[i]);
-            else
+            if (shown(plot, series, i)) {
+                str_printf(script, "%.9g %.9g", x_of(series, i), series->y[i]);
+                if (series->texts) add_word(script, series->texts[i]);
+                str_printf(script, "\n");
+            } else {
                 str_printf(script, "\n"); /* a gap */
-        str_printf(script, "NaN NaN\nEND\n");
+            }
+        str_printf(script, "NaN NaN \"\"\nEND\n");
     }
     str_printf(script, "plot NaN notitle"); /* so that there is something to plot, come what may */
     for (int s = 0; s < plot->series_count; s++) add_series(script, plot, s);

@@ -19,7 +19,8 @@ typedef struct {
     const double *y;   /* count */
     int64_t count;
     PlotStyle style;
-    int color; /* 0: its place in the list; 1 and up: the place it shares its colour with */
+    int color;                /* 0: its place in the list; 1 and up: the place it shares its colour with */
+    const char *const *texts; /* count, one beside each point; NULL: none */
 } PlotSeries;
 
 /* A dashed line across the picture, with its label at it. Left out when y is not finite. */
@@ -30,7 +31,8 @@ typedef struct {
 
 typedef struct {
     const char *title, *x_label, *y_label; /* UTF-8, taken literally; NULL: none */
-    bool log_y;
+    bool log_x, log_y;
+    bool key_low; /* the key stands in the lower right corner */
     const PlotSeries *series;
     int series_count;
     const PlotLevel *levels;

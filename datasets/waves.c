@@ -93,7 +93,7 @@ double waves_error(const Waves *w, const Tensor *prediction) {
 
 static PlotSeries first_wave(const char *label, const Tensor *t, PlotStyle style, int color, double *points) {
     for (int i = 0; i < WAVE_POINTS; i++) points[i] = (double)tensor_reals(t)[i];
-    return (PlotSeries){label, NULL, points, WAVE_POINTS, style, color};
+    return (PlotSeries){.label = label, .y = points, .count = WAVE_POINTS, .style = style, .color = color};
 }
 
 static void draw(const char *folder, const char *name, const char *title, const PlotSeries *series,
