@@ -46,11 +46,17 @@ static char *svg_of(const Plot *plot) {
 static void test_pictures(void) {
     double x[50], up[50], down[50];
     for (int i = 0; i < 50; i++) x[i] = 10 + i, up[i] = i * i, down[i] = 100.0 / (1 + i);
-    PlotSeries series[] = {{"rising", x, up, 50, PLOT_LINE, 0},
-                           {"falling", x, down, 50, PLOT_LINE_POINTS, 0},
-                           {NULL, x, down, 20, PLOT_DASHED, 1}};
+    PlotSeries series[] = {{"rising", x, up, 50, PLOT_LINE, 0, NULL},
+                           {"falling", x, down, 50, PLOT_LINE_POINTS, 0, NULL},
+                           {NULL, x, down, 20, PLOT_DASHED, 1, NULL}};
     PlotLevel levels[] = {{50, "a level"}, {NAN, "no level"}};
-    Plot plot = {"Title <&> {x_2} é", "steps", "'y'", false, series, 3, levels, 2, 0, 0};
+    Plot plot = {.title = "Title <&> {x_2} é",
+                 .x_label = "steps",
+                 .y_label = "'y'",
+                 .series = series,
+                 .series_count = 3,
+                 .levels = levels,
+                 .level_count = 2};
     char *png = in_folder("a picture.png");
     ok(plot_draw(&plot, png) && is_png(png, 960, 540), "a PNG of 960 x 540");
     plot.width = 300, plot.height = 200;
@@ -68,6 +74,15 @@ static void test_pictures(void) {
     svg = svg_of(&plot);
     ok(strstr(svg, ">100<") && strstr(svg, ">1000<") && !strstr(svg, ">0<"), "a log scale marks decades");
     free(svg);
+    const char *const texts[] = {"first", "a \"b\" \\n c", "left out"};
+    const double one_to[] = {1, 10, -1}, hundred[] = {1, 100, 1};
+    PlotSeries points = {"points", one_to, hundred, 3, PLOT_POINTS, 0, texts};
+    Plot both = {.log_x = true, .log_y = true, .key_low = true, .series = &points, .series_count = 1};
+    svg = svg_of(&both);
+    ok(strstr(svg, ">first<") && strstr(svg, ">a  b   n c<") && !strstr(svg, "left out"),
+       "texts beside points");
+    ok(count_of(svg, ">10<") == 2, "two log scales");
+    free(svg);
     free(png);
 }
 
@@ -80,15 +95,15 @@ static void test_hopeless_data(void) {
     const struct {
         const char *what;
         PlotSeries series;
-    } cases[] = {{"no number", {"s", NULL, nothing, 3, PLOT_LINE, 0}},
-                 {"ends of the range", {"s", NULL, huge, 3, PLOT_POINTS, 0}},
-                 {"zeros", {"s", NULL, zero, 3, PLOT_LINE, 0}},
-                 {"negative", {"s", NULL, negative, 3, PLOT_THIN_LINE, 0}},
-                 {"one point", {"s", NULL, one, 1, PLOT_LINE, 0}},
-                 {"gaps", {"s", NULL, gaps, 7, PLOT_LINE, 99}},
-                 {"equal", {"s", zero, same, 3, PLOT_LINE_POINTS, 0}},
-                 {"empty", {"s", NULL, NULL, 0, PLOT_LINE, 0}},
-                 {"x not finite", {"s", nothing, same, 3, PLOT_LINE, 0}}};
+    } cases[] = {{"no number", {"s", NULL, nothing, 3, PLOT_LINE, 0, NULL}},
+                 {"ends of the range", {"s", NULL, huge, 3, PLOT_POINTS, 0, NULL}},
+                 {"zeros", {"s", NULL, zero, 3, PLOT_LINE, 0, NULL}},
+                 {"negative", {"s", NULL, negative, 3, PLOT_THIN_LINE, 0, NULL}},
+                 {"one point", {"s", NULL, one, 1, PLOT_LINE, 0, NULL}},
+                 {"gaps", {"s", NULL, gaps, 7, PLOT_LINE, 99, NULL}},
+                 {"equal", {"s", zero, same, 3, PLOT_LINE_POINTS, 0, NULL}},
+                 {"empty", {"s", NULL, NULL, 0, PLOT_LINE, 0, NULL}},
+                 {"x not finite", {"s", nothing, same, 3, PLOT_LINE, 0, NULL}}};
     char *png = in_folder("hopeless.png");
     for (int i = 0; i < COUNT_OF(cases); i++)
         for (int log_y = 0; log_y < 2; log_y++) {
@@ -99,7 +114,7 @@ static void test_hopeless_data(void) {
         }
     double mixed[4] = {-1, 0, 1, 1000};
     char *svg = svg_of(&(Plot){
-        .log_y = true, .series = &(PlotSeries){NULL, NULL, mixed, 4, PLOT_LINE, 0}, .series_count = 1});
+        .log_y = true, .series = &(PlotSeries){NULL, NULL, mixed, 4, PLOT_LINE, 0, NULL}, .series_count = 1});
     ok(strstr(svg, ">1<") && strstr(svg, ">30<"), "a log scale shows what is above zero");
     free(svg);
     Plot empty = {.levels = &(PlotLevel){-INFINITY, "none"}, .level_count = 1};
@@ -119,14 +134,20 @@ static void test_hopeless_names(void) {
                                         "é%d%%.png"};
     double y[2] = {1, 2};
     for (int i = 0; i < COUNT_OF(names); i++) {
-        PlotSeries series = {names[i], NULL, y, 2, PLOT_LINE, 0};
+        PlotSeries series = {names[i], NULL, y, 2, PLOT_LINE, 0, NULL};
         PlotLevel level = {1.5, names[i]};
-        Plot plot = {names[i], names[i], names[i], false, &series, 1, &level, 1, 0, 0};
+        Plot plot = {.title = names[i],
+                     .x_label = names[i],
+                     .y_label = names[i],
+                     .series = &series,
+                     .series_count = 1,
+                     .levels = &level,
+                     .level_count = 1};
         char *path = in_folder(names[i]);
         ok(plot_draw(&plot, path) && is_png(path, 960, 540), "name %d", i);
         free(path);
     }
-    PlotSeries series = {"END\nEND\n", NULL, y, 2, PLOT_LINE, 0};
+    PlotSeries series = {"END\nEND\n", NULL, y, 2, PLOT_LINE, 0, NULL};
     Plot plot = {.title = "a\nb", .series = &series, .series_count = 1};
     char *svg = svg_of(&plot);
     ok(strstr(svg, ">a b<"), "a title of two lines becomes one");
@@ -209,7 +230,7 @@ static void install(const char *script) {
 static Plot large_plot(void) {
     enum { N = 100000 };
     static double y[N];
-    static PlotSeries series = {"s", NULL, y, N, PLOT_LINE, 0};
+    static PlotSeries series = {"s", NULL, y, N, PLOT_LINE, 0, NULL};
     return (Plot){.series = &series, .series_count = 1};
 }
 
