@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 
 void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops) {
     const ModelConfig *m = &model->config;
@@ -12,6 +13,9 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
     printf("%s\n", base_program());
     printf("  device    %d CPU thread%s, OpenBLAS kernels for %s, %.0f GFLOP/s measured\n", threads,
            threads > 1 ? "s" : "", machine_blas_kernels(), peak_gflops);
+    char *hint = machine_blas_hint();
+    if (hint) printf("            %s\n", hint);
+    free(hint);
     printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
            ", vocabulary %" PRId64 "\n",
            config->preset, m->L, m->C, m->H, m->T, m->V);

@@ -53,7 +53,7 @@ typedef struct {
     const char *output_dir;
     int64_t log_interval, eval_interval, save_interval, sample_interval; /* in steps; 0: never */
     int64_t eval_windows;                                                /* 0: the whole validation split */
-    bool resume, print_model;
+    bool resume, print_model, trace;
 
     const char *prompt; /* generate from a checkpoint instead of training */
     double temperature, top_p;

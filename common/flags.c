@@ -94,6 +94,7 @@ const Flag config_flags[] = {
         "windows in an evaluation; 0: the whole validation split"),
     INT(ARGS_PROGRESS, "sample-interval", sample_interval, 0, T1, "steps between samples of text; 0: never"),
     INT(ARGS_PROGRESS, "save-interval", save_interval, 0, T1, "steps between checkpoints; 0: never"),
+    BOOL(ARGS_PROGRESS, "trace", trace, "write trace.json, what every kernel did when, for ui.perfetto.dev"),
     BOOL(ARGS_PROGRESS, "resume", resume, "go on from the latest complete checkpoint in --output-dir"),
 
     TEXT(ARGS_RUN, "output-dir", output_dir, 1, 4000, "DIR", "where curves, reports and checkpoints go"),

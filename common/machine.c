@@ -1,10 +1,12 @@
 #include "common/machine.h"
 
+#include "common/platform.h"
 #include "common/rng.h"
 
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static double product_seconds(const real *a, const real *b, real *c, int n) {
     double began = now_seconds();
@@ -37,6 +39,17 @@ double machine_peak_gflops(const Device *device) {
 }
 
 const char *machine_blas_kernels(void) { return openblas_get_corename(); }
+
+char *machine_blas_hint(void) {
+    static const char *const wide[] = {"SkylakeX", "Cooperlake", "SapphireRapids"};
+    const char *forced = getenv("OPENBLAS_CORETYPE"), *kernels = machine_blas_kernels();
+    if (forced && *forced)
+        return xprintf("OPENBLAS_CORETYPE=%s chose these kernels: without it OpenBLAS chooses", forced);
+    for (int i = 0; i < COUNT_OF(wide); i++)
+        if (strcmp(kernels, wide[i]) == 0) return NULL;
+    if (!platform_has_avx512()) return NULL;
+    return xstrdup("this CPU has AVX-512: try OPENBLAS_CORETYPE=SkylakeX, whose kernels use it");
+}
 
 void machine_refuse_many_processes(void) {
     static const char *const sizes[] = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"};

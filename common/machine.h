@@ -9,6 +9,8 @@
 double machine_peak_gflops(const Device *device);
 /* The matrix kernels that OpenBLAS picked for this CPU: "SkylakeX". */
 const char *machine_blas_kernels(void);
+/* What to try where others may be faster; NULL: nothing. The caller frees it. */
+char *machine_blas_hint(void);
 /* A program for one device ends here when mpiexec or srun started several of it. */
 void machine_refuse_many_processes(void);
 

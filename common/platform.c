@@ -80,6 +80,15 @@ void platform_share_cores(const CoreSet *cores, int processes) {
     omp_set_num_threads(platform_threads());
 }
 
+bool platform_has_avx512(void) {
+#if defined __x86_64__ && defined __GNUC__
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+#else
+    return false;
+#endif
+}
+
 /* Every parallel region of the program, also those before a device is made. */
 __attribute__((constructor)) static void limit_threads(void) { omp_set_num_threads(platform_threads()); }
 

@@ -67,7 +67,15 @@ Trace *trace_open(const char *path, double zero, int64_t limit) {
     return t;
 }
 
+Trace *trace_new(const char *output_dir) {
+    char *path = xprintf("%s/trace.json", output_dir);
+    Trace *t = trace_open(path, now_seconds(), TRACE_LIMIT);
+    free(path);
+    return t;
+}
+
 void trace_close(Trace *t) {
+    if (!t) return;
     flush(t);
     CHECK(close(t->file) == 0, "is the disk full?", "cannot write '%s': %s", t->path, strerror(errno));
     free(t->path);

@@ -22,7 +22,9 @@ typedef struct {
 enum { TRACE_LIMIT = 256 << 20 }; /* bytes; Perfetto opens that in a browser */
 /* zero: the time that the picture shows as 0. */
 Trace *trace_open(const char *path, double zero, int64_t limit);
-void trace_close(Trace *trace);
+/* <output-dir>/trace.json, whose zero is now. */
+Trace *trace_new(const char *output_dir);
+void trace_close(Trace *trace); /* NULL is fine */
 
 /* The names that the picture shows; rows stand in the order of their numbers. */
 void trace_name_device(Trace *trace, int device, const char *name);

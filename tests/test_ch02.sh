@@ -43,6 +43,9 @@ train micro --micro-batch-size 1; ! same_weights a micro step-000012; ok $? "oth
 train recompute --recompute; same_weights a recompute step-000012; ok $? "--recompute: same weights"
 train drop --dropout 0.2; train drop2 --dropout 0.2 --recompute; same_weights drop drop2 step-000012 && ! same_weights a drop step-000012; ok $? "dropout is active, and the same when recomputed"
 
+train trace --trace; same_weights a trace step-000012; ok $? "--trace: same weights"
+python3 -c "import json, sys; events = json.load(open(sys.argv[1]))['traceEvents']; assert sum(e['name'].startswith('step ') for e in events) == 12" "$temp/trace/trace.json" 2>"$temp/trace.err"; ok $? "... and the 12 steps are in trace.json"
+
 # ---- resume ----
 train r --stop-at-step 5; train r --resume; same_weights a r step-000012 && losses r | sed '/^5,/s/,[^,]*\(,[^,]*,[^,]*\)$/,\1/' | diff -q - <(losses a) >/dev/null; ok $? "stopped at 5 (which adds a validation loss) and resumed: same bits, same loss.csv"
 start k --save-interval 1 --max-steps 12

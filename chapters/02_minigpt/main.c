@@ -20,6 +20,7 @@
 #include "common/loss_plot.h"
 #include "common/machine.h"
 #include "common/metrics.h"
+#include "common/profile.h"
 #include "common/progress.h"
 #include "common/report.h"
 #include "common/snapshot.h"
@@ -106,6 +107,8 @@ static MetricsRow train(Run *run) {
     const Config *c = &run->config;
     int64_t first = run->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
     Tape *tape = tape_new(run->device, true);
+    Trace *trace = c->trace ? trace_new(c->output_dir) : NULL;
+    Profile *profile = trace ? profile_new(run->device, tape, NULL, NULL, trace) : NULL;
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
     Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     MetricsRow row = {.step = first,
@@ -126,8 +129,10 @@ static MetricsRow train(Run *run) {
     }
     for (int64_t step = first; step < last; step++) {
         double began = now_seconds();
+        profile_step_begin(profile, step + 1);
         train_step(run, &batch, tape, &seed, step, &row);
         double seconds = now_seconds() - began;
+        profile_step_end(profile);
 
         bool done = step + 1 == last || interrupt_requested();
         row.step = step + 1;
@@ -145,6 +150,8 @@ static MetricsRow train(Run *run) {
         if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
         if (done) break;
     }
+    profile_delete(profile);
+    trace_close(trace);
     tensor_free(&seed);
     batch_free(&batch);
     tape_delete(tape);

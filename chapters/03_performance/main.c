@@ -1,0 +1,201 @@
+/* Chapter 03: where the time goes. Trains the model of chapter 02 for some steps and accounts for them: what
+ * was computed, what had to move, what this machine could do at best, and what became of it.
+ *
+ *   make ch03                                                   the default: a minute or two
+ *   build/03_performance --preset minigpt --global-batch-size 16 --sweep none
+ *   build/03_performance --mistakes                             what this machine punishes, measured
+ *
+ * The order of ideas: what the machine can do; the work of a step, counted; where its time goes; the roofline;
+ * utilisation; then other batches and other numbers of threads. */
+#include "chapters/02_minigpt/show_data.h"
+#include "chapters/03_performance/mistakes.h"
+#include "chapters/03_performance/settings.h"
+#include "chapters/03_performance/roofline.h"
+#include "chapters/03_performance/sweep.h"
+#include "common/banner.h"
+#include "common/interrupt.h"
+#include "common/machine.h"
+#include "common/progress.h"
+#include "common/report.h"
+#include "datasets/corpus.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+static Settings settings;
+
+static char *in_folder(const char *name) { return xprintf("%s/%s", settings.run.output_dir, name); }
+
+static void begin(const char *title) {
+    printf("\n---- %s ----\n", title);
+    fflush(stdout);
+}
+
+/* ---- the measured steps ---- */
+
+/* Warms up, then measures; the profile's sums are those of the measured steps alone. */
+static void measure_steps(Trainer *trainer) {
+    const Config *c = &settings.run;
+    Progress *progress = progress_start(stdout, 0, c->max_steps, max64(c->max_steps / 5, 1));
+    for (int64_t step = 0; step < c->max_steps && !interrupt_requested(); step++) {
+        if (step == settings.warmup) profile_clear(trainer->profile);
+        double seconds = trainer_step(trainer);
+        MetricsRow row = {.step = step + 1,
+                          .tokens = (step + 1) * trainer_tokens(trainer),
+                          .loss = trainer->loss,
+                          .val_loss = NAN,
+                          .lr = NAN,
+                          .grad_norm = NAN,
+                          .step_ms = 1e3 * seconds,
+                          .tokens_per_s = (double)trainer_tokens(trainer) / seconds};
+        progress_step(progress, &row);
+    }
+    progress_end(progress);
+}
+
+/* ---- what was computed ---- */
+
+typedef struct {
+    double tokens, seconds; /* of the measured steps */
+    double formula;         /* FLOPs for each token: 6 N + 6 L C T */
+    Cost cost;              /* counted in the kernels */
+    double mfu, hfu;
+} Result;
+
+static Result result_of(const Trainer *trainer, const Machine *machine) {
+    Profile *p = trainer->profile;
+    Result r = {.tokens = (double)(profile_steps(p) * trainer_tokens(trainer)),
+                .seconds = profile_step_seconds(p),
+                .formula = model_flops_per_token(trainer->subject->model),
+                .cost = profile_cost(p)};
+    r.mfu = r.formula * r.tokens / r.seconds / machine->peak;
+    r.hfu = (double)cost_flops(r.cost) / r.seconds / machine->peak;
+    return r;
+}
+
+static void print_counts(const Model *model, const Result *r) {
+    const ModelConfig *m = &model->config;
+    printf("for each token                              FLOPs\n"
+           "6 N + 6 L C T                       %13.0f   N %" PRId64 ", L %" PRId64 ", C %" PRId64
+           ", T %" PRId64 "\n",
+           r->formula, params_matmul_count(&model->params), m->L, m->C, m->T);
+    printf("products, counted in the kernels    %13.0f   ratio %.6f\n", (double)r->cost.product / r->tokens,
+           (double)r->cost.product / r->tokens / r->formula);
+    printf("products formed a second time       %13.0f\n", (double)r->cost.again / r->tokens);
+    printf("everything else                     %13.0f\n", (double)r->cost.other / r->tokens);
+    printf("bytes that must move                %13.0f   %.1f FLOPs for each\n",
+           (double)r->cost.bytes / r->tokens, (double)cost_flops(r->cost) / (double)r->cost.bytes);
+}
+
+static void print_utilisation(const Result *r, const Machine *machine) {
+    printf("model FLOPs utilisation = FLOPs of the formula x tokens/s / peak\n"
+           "  %.0f x %.0f / %.3g = %.1f%%\n",
+           r->formula, r->tokens / r->seconds, machine->peak, 100 * r->mfu);
+    printf("with all FLOPs that were done (hardware FLOPs utilisation): %.1f%%\n", 100 * r->hfu);
+    printf("peak: a matrix product of this library on these threads, measured in this run\n");
+}
+
+static void write_report(const Trainer *trainer, const Machine *machine, const Result *r, int argc,
+                         char **argv) {
+    const Subject *s = trainer->subject;
+    json_t *report = report_new("03_performance", argc, argv);
+    report_set_integer(report, "devices", 1);
+    report_set_integer(report, "threads_per_device", s->device->queue.threads);
+    report_set_integer(report, "parameters", params_count(&s->model->params));
+    report_set_integer(report, "matmul_parameters", params_matmul_count(&s->model->params));
+    report_set_real(report, "flops_per_token", r->formula);
+    report_set_integer(report, "steps", profile_steps(trainer->profile));
+    report_set_integer(report, "tokens", (int64_t)r->tokens);
+    report_set_real(report, "wall_s", r->seconds);
+    report_set_real(report, "tokens_per_s", r->tokens / r->seconds);
+    report_set_real(report, "peak_gflops", 1e-9 * machine->peak);
+    report_set_real(report, "mfu", r->mfu);
+    report_set_real(report, "loss", trainer->loss);
+    report_set_real(report, "entropy_floor", s->data->entropy_floor);
+    report_set_real(report, "trigram_loss", s->data->trigram_loss);
+    report_set(report, "memory", report_memory(&s->device->memory, 1));
+    json_object_set_new(report, "performance",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "memory_gb_per_s",
+                                  1e-9 * machine_memory_bandwidth(machine), "product_flops_per_token",
+                                  (double)r->cost.product / r->tokens, "hardware_flops_per_token",
+                                  (double)cost_flops(r->cost) / r->tokens, "bytes_per_token",
+                                  (double)r->cost.bytes / r->tokens, "hfu", r->hfu, "between_kernels",
+                                  profile_outside(trainer->profile) / r->seconds, "ops",
+                                  ops_json(trainer->profile)));
+    report_write(report, settings.run.output_dir);
+    json_decref(report);
+}
+
+/* The measured steps and everything that is told of them; the machine's peak, for the sweeps. */
+static double account(Dataset *data, int argc, char **argv) {
+    const Config *c = &settings.run;
+    Subject subject = subject_new(c, data);
+    Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
+
+    Machine machine = machine_measure(subject.device);
+    print_banner(c, subject.model, data, 1e-9 * machine.peak);
+    begin("what the machine can do");
+    machine_print(&machine, subject.device->queue.threads);
+    char *picture = in_folder("bandwidth.png"), *roofline = in_folder("roofline.png");
+    machine_draw(&machine, picture);
+
+    begin("a training step, again and again");
+    Trace *trace = settings.trace ? trace_new(c->output_dir) : NULL;
+    trainer.profile = profile_new(subject.device, trainer.tape, machine_roof, &machine, trace);
+    measure_steps(&trainer);
+    trace_close(trace);
+
+    Result result = result_of(&trainer, &machine);
+    begin("what a step computes");
+    print_counts(subject.model, &result);
+    begin("where its time goes");
+    print_phases(trainer.profile);
+    printf("\n");
+    print_ops(trainer.profile);
+    draw_roofline(trainer.profile, &machine, roofline);
+    begin("how much of the machine it uses");
+    print_utilisation(&result, &machine);
+    write_report(&trainer, &machine, &result, argc, argv);
+
+    profile_delete(trainer.profile);
+    trainer_free(&trainer);
+    subject_free(&subject);
+    free(picture);
+    free(roofline);
+    return machine.peak;
+}
+
+int main(int argc, char **argv) {
+    settings = settings_parse(argc, argv);
+    Config *c = &settings.run;
+    machine_refuse_many_processes();
+    Dataset *data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+    if (c->print_data) return show_data(data, c->model.T), 0;
+    model_fit_vocabulary(&c->model, data);
+    if (c->print_model) {
+        Model *model = model_new(NULL, &c->model, c->seed, &layers_serial);
+        model_print(model, stdout);
+        model_delete(model);
+        return data_close(data), 0;
+    }
+    file_make_folder(c->output_dir);
+    file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
+    interrupt_install();
+    if (settings.mistakes) {
+        mistakes_measure(c, data, settings.point_seconds);
+        return data_close(data), 0;
+    }
+    double peak = account(data, argc, argv);
+    if (settings.sweep == SWEEP_ALL || settings.sweep == SWEEP_BATCH) {
+        begin("other batches");
+        sweep_batch(c, data, peak, settings.point_seconds);
+    }
+    if (settings.sweep == SWEEP_ALL || settings.sweep == SWEEP_THREADS) {
+        begin("other numbers of threads");
+        sweep_threads(c, data, settings.point_seconds);
+    }
+    printf("\npictures%s are in %s: look at %s/roofline.png\n", settings.trace ? " and trace.json" : "",
+           c->output_dir, c->output_dir);
+    return data_close(data), 0;
+}
