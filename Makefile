@@ -41,7 +41,8 @@ mpi_only  = $(if $(MPI_SHOW),$(1)) # empty where there is no MPI
 LIBRARY  := $(filter-out $(if $(MPI_SHOW),,$(MPI_FILES)),$(wildcard common/*.c datasets/*.c))
 CHAPTERS := $(notdir $(patsubst %/main.c,%,$(wildcard chapters/*/main.c)))
 TOOLS    := $(notdir $(basename $(wildcard common/tools/*.c datasets/tools/*.c)))
-TESTS    := $(notdir $(basename $(filter-out $(RANKED),$(wildcard tests/test_*.c)) $(call mpi_only,$(RANKED))))
+TESTS    := $(notdir $(basename $(filter-out $(RANKED),$(wildcard tests/test_*.c)) \
+              $(call mpi_only,$(filter-out tests/bench/%,$(RANKED)))))
 PROGRAMS := $(filter $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%)) \
             $(call mpi_only,$(filter-out $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%))) $(TOOLS:%=$(BUILD)/%)
 
@@ -90,12 +91,14 @@ $(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libs
 	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
-$(foreach s,$(wildcard tests/test_*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
-# what `make bench` measures with; products.c is shared by both
+$(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
+
+# what `make bench` measures with; products.c is shared by the first two
 BENCHES := train kernels
+$(eval $(call program_rule,tests/bench/collectives.c,bench/,))
 $(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(call objects,tests/bench/products.c))))
 
-tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%)
+tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/collectives)
 
 # ---- what is run ----------------------------------------------------------------------------------
 run: deps ## install what is missing, train a MiniGPT, draw its loss curve

@@ -30,6 +30,7 @@ struct Meter;
 /* The order in which work happens: on a CPU a queue runs each kernel at once, on a GPU it is a stream. */
 typedef struct {
     int threads;
+    bool openblas;       /* OpenBLAS instead of our own products (kernels_cpu_gemm.c) */
     struct Meter *meter; /* told of each kernel; NULL: nobody is */
 } Queue;
 

@@ -189,6 +189,26 @@ METERED(softmax_cross_entropy,
         COST(.other = each(logits, false, 5),
              .bytes = 2 * once(logits) + tensor_rows(logits) * element_bytes(TYPE_I32)),
         logits)
+/* Forward one product, backward two; softmax as above. */
+static Cost head_loss_cost(const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *dx,
+                           const Tensor *dw, const Tensor *dbias, bool to) {
+    int64_t R = tensor_rows(x), V = tensor_rows(w), sums = (bias ? 1 : 0) + (dbias ? 1 : 0);
+    return (Cost){.product = (dx ? 6 : 2) * R * tensor_count(w),
+                  .other = (5 + sums) * R * V,
+                  .bytes = once(x) + once(w) + once(bias) + once(dx) + into(dw, to) + into(dbias, to) +
+                           R * element_bytes(TYPE_I32)};
+}
+
+METERED(head_loss,
+        (const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets, int64_t first_row,
+         Tensor *dx, Tensor *dw, Tensor *dbias, bool to, Tensor *loss, Tensor *scratch),
+        (x, w, bias, targets, first_row, dx, dw, dbias, to, loss, scratch),
+        head_loss_cost(x, w, bias, dx, dw, dbias, to), x, w)
+
+static int64_t head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward) {
+    return q->meter->real->head_loss_scratch(q, R, C, V, backward);
+}
+
 METERED(squared_error, (const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss),
         (y, target, dy, loss), COST(.other = each(y, false, 4), .bytes = 3 * once(y)), y)
 
@@ -236,6 +256,8 @@ static const Kernels kernels_metered = {
     .attention_scratch = attention_scratch,
     .attention_cached = attention_cached,
     .softmax_cross_entropy = softmax_cross_entropy,
+    .head_loss = head_loss,
+    .head_loss_scratch = head_loss_scratch,
     .squared_error = squared_error,
     .squares = squares,
     .adamw = adamw,

@@ -38,11 +38,21 @@ static void note_attention_backward(Queue *q, const Tensor *dout, const Tensor *
     real_kernels->attention_backward(q, dout, qkv, out, lse, H, K, dqkv, scratch);
 }
 
+static void note_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias,
+                           const Tensor *targets, int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias,
+                           bool add, Tensor *loss, Tensor *scratch) {
+    Product product = {.kind = PRODUCT_HEAD, .A = *x, .B = *w, .C = *scratch, .add = add};
+    if (dx) product.dx = *dx, product.dw = *dw;
+    append(product);
+    real_kernels->head_loss(q, x, w, bias, targets, first_row, dx, dw, dbias, add, loss, scratch);
+}
+
 void products_record(Device *device, Products *list) {
     if (list) {
         real_kernels = device->kernels;
         recording_kernels = *real_kernels;
         recording_kernels.matmul = note_matmul;
+        recording_kernels.head_loss = note_head_loss;
         recording_kernels.attention = note_attention;
         recording_kernels.attention_backward = note_attention_backward;
     }
@@ -59,24 +69,26 @@ void products_free(Products *list) {
 
 enum { TILE = 64 }; /* queries against all keys up to the last of them */
 
-/* The products of one tile of queries of head h in window b; S and dS stand for the scores and their gradient. */
-static void attention_tile(const Product *p, int64_t b, int64_t h, int64_t first, real *S, real *dS) {
+/* The products of one tile of queries of head h in window b; S and dS stand for the transposed scores and their
+ * gradient. */
+static void attention_tile(const Queue *q, const Product *p, int64_t b, int64_t h, int64_t first, bool add,
+                           real *S, real *dS) {
     int64_t T = p->A.shape.size[1], W = tensor_columns(&p->A), D = W / (p->H + 2 * p->K), C = p->H * D;
     int64_t rows = min64(TILE, T - first), keys = first + rows;
     int64_t to_q = (b * T + first) * W + h * D, to_k = b * T * W + (p->H + h * p->K / p->H) * D,
             to_v = to_k + p->K * D;
     const real *x = tensor_reals(&p->A);
     real *c = tensor_reals(&p->C) + (b * T + first) * C + h * D;
-    cpu_gemm(false, true, rows, keys, D, 1, x + to_q, W, x + to_k, W, 0, S, T);
+    cpu_gemm(q, false, true, keys, rows, D, 1, x + to_k, W, x + to_q, W, false, S, TILE);
     if (p->kind == PRODUCT_ATTENTION) {
-        cpu_gemm(false, false, rows, D, keys, 1, S, T, x + to_v, W, 0, c, C);
+        cpu_gemm(q, true, false, rows, D, keys, 1, S, TILE, x + to_v, W, false, c, C);
         return;
     }
     real *dqkv = tensor_reals(&p->B);
-    cpu_gemm(false, true, rows, keys, D, 1, c, C, x + to_v, W, 0, dS, T);
-    cpu_gemm(false, false, rows, D, keys, 1, dS, T, x + to_k, W, 0, dqkv + to_q, W);
-    cpu_gemm(true, false, keys, D, rows, 1, dS, T, x + to_q, W, first > 0, dqkv + to_k, W);
-    cpu_gemm(true, false, keys, D, rows, 1, S, T, c, C, first > 0, dqkv + to_v, W);
+    cpu_gemm(q, false, true, keys, rows, D, 1, x + to_v, W, c, C, false, dS, TILE);
+    cpu_gemm(q, true, false, rows, D, keys, 1, dS, TILE, x + to_k, W, false, dqkv + to_q, W);
+    cpu_gemm(q, false, false, keys, D, rows, 1, dS, TILE, x + to_q, W, add, dqkv + to_k, W);
+    cpu_gemm(q, false, false, keys, D, rows, 1, S, TILE, c, C, add, dqkv + to_v, W);
 }
 
 static void attention_products(Device *device, const Product *p) {
@@ -89,10 +101,22 @@ static void attention_products(Device *device, const Product *p) {
         for (int64_t b = 0; b < B; b++)
             for (int64_t k = 0; k < p->K; k++) /* heads that share a key add to its gradient: one thread */
                 for (int64_t h = k * p->H / p->K; h < (k + 1) * p->H / p->K; h++)
-                    for (int64_t first = 0; first < T; first += TILE) attention_tile(p, b, h, first, S, dS);
+                    for (int64_t first = (ceil_div(T, TILE) - 1) * TILE; first >= 0; first -= TILE)
+                        attention_tile(&device->queue, p, b, h, first, first + TILE < T, S, dS);
         free(S);
         free(dS);
     }
+}
+
+/* Logits of a chunk, stored (R,V) in the scratch, and the two products of their gradient. */
+static void head_products(Device *device, const Product *p) {
+    Tensor x = p->A, w = p->B, logits = p->C, dx = p->dx, dw = p->dw;
+    logits.shape = SHAPE(tensor_rows(&x), tensor_rows(&w));
+    Queue *q = &device->queue;
+    device->kernels->matmul(q, &x, false, &w, true, NULL, &logits, false);
+    if (!dx.data) return;
+    device->kernels->matmul(q, &logits, false, &w, false, NULL, &dx, false);
+    device->kernels->matmul(q, &logits, true, &x, false, NULL, &dw, p->add);
 }
 
 void product_run(Device *device, const Product *product) {
@@ -100,6 +124,8 @@ void product_run(Device *device, const Product *product) {
     if (p.kind == PRODUCT_MATMUL)
         device->kernels->matmul(&device->queue, &p.A, p.a_t, &p.B, p.b_t, p.has_bias ? &p.bias : NULL, &p.C,
                                 p.add);
+    else if (p.kind == PRODUCT_HEAD)
+        head_products(device, &p);
     else
         attention_products(device, &p);
 }
@@ -107,6 +133,8 @@ void product_run(Device *device, const Product *product) {
 /* ---- sizes ---- */
 
 ProductSize product_size(const Product *p) {
+    if (p->kind == PRODUCT_HEAD)
+        return (ProductSize){tensor_rows(&p->A), tensor_rows(&p->B), tensor_columns(&p->A)};
     return (ProductSize){tensor_rows(&p->C), tensor_columns(&p->C),
                          p->a_t ? tensor_rows(&p->A) : tensor_columns(&p->A)};
 }
@@ -116,6 +144,8 @@ double product_flops(const Product *p) {
         ProductSize size = product_size(p);
         return 2.0 * (double)size.M * (double)size.N * (double)size.K;
     }
+    if (p->kind == PRODUCT_HEAD)
+        return (p->dx.data ? 6.0 : 2.0) * (double)(tensor_rows(&p->A) * tensor_count(&p->B));
     double B = (double)p->A.shape.size[0], T = (double)p->A.shape.size[1];
     int64_t D = tensor_columns(&p->A) / (p->H + 2 * p->K);
     return (p->kind == PRODUCT_ATTENTION ? 2 : 5) * B * T * T * (double)(p->H * D);

@@ -5,12 +5,13 @@
 
 #include "common/kernels.h"
 
-typedef enum { PRODUCT_MATMUL, PRODUCT_ATTENTION, PRODUCT_ATTENTION_BACKWARD } ProductKind;
+typedef enum { PRODUCT_MATMUL, PRODUCT_ATTENTION, PRODUCT_ATTENTION_BACKWARD, PRODUCT_HEAD } ProductKind;
 
 /* One call of a kernel, with the operands it had: shapes, and the memory that held them. */
 typedef struct {
     ProductKind kind;
     Tensor A, B, bias, C; /* of a matmul; attention: A is qkv, C its output or the output's gradient */
+    Tensor dx, dw;        /* of a head with its loss, whose A is x, B its weight, C its scratch; or none */
     bool a_t, b_t, has_bias, add;
     int64_t H, K; /* of attention */
 } Product;
