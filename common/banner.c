@@ -11,8 +11,9 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
     int threads = model->device->queue.threads;
     int64_t count = params_count(&model->params);
     printf("%s\n", base_program());
-    printf("  device    %d CPU thread%s, OpenBLAS kernels for %s, %.0f GFLOP/s measured\n", threads,
-           threads > 1 ? "s" : "", machine_blas_kernels(), peak_gflops);
+    printf("  device    %d CPU thread%s, products %s; OpenBLAS kernels for %s, %.0f GFLOP/s measured\n",
+           threads, threads > 1 ? "s" : "", config->gemm == GEMM_OWN ? "our own" : "by OpenBLAS",
+           machine_blas_kernels(), peak_gflops);
     char *hint = machine_blas_hint();
     if (hint) printf("            %s\n", hint);
     free(hint);

@@ -13,6 +13,7 @@ typedef enum { POSITIONS_LEARNED, POSITIONS_ROPE } Positions;
 typedef enum { ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_SWIGLU } Activation;
 typedef enum { INIT_GPT2, INIT_XAVIER } Init;
 typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_SGD } OptimizerKind;
+typedef enum { GEMM_OWN, GEMM_OPENBLAS } GemmKind;
 
 typedef struct {
     int64_t V, C, F, L, H, K, T;
@@ -46,6 +47,7 @@ typedef struct {
     uint64_t seed;
     bool recompute;        /* keep a block's input only, and run it again in backward */
     int64_t device_memory; /* bytes; 0: no budget */
+    GemmKind gemm;         /* which products a CPU uses (kernels_cpu_gemm.c) */
 
     const char *data_dir; /* NULL: the stories */
     bool pad;             /* one document a window, padding masked */

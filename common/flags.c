@@ -100,6 +100,7 @@ const Flag config_flags[] = {
     TEXT(ARGS_RUN, "output-dir", output_dir, 1, 4000, "DIR", "where curves, reports and checkpoints go"),
     INT(ARGS_RUN, "seed", seed, 0, EXACT, "of all random numbers"),
     BYTES(ARGS_RUN, "device-memory", device_memory, 0, T1, "budget of a device, such as 64M; 0: none"),
+    ENUM(ARGS_RUN, "gemm", gemm, "own|openblas", "matrix products of a CPU: ours, or OpenBLAS's"),
 };
 const int config_flag_count = COUNT_OF(config_flags);
 

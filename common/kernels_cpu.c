@@ -127,18 +127,29 @@ static void swiglu(Queue *q, const Tensor *x, Tensor *y) {
     }
 }
 
+/* Inlined twice, with `add` known: neither loop asks in its middle. */
+static inline __attribute__((always_inline)) void swiglu_backward_row(bool add_to, int64_t F, const real *DY,
+                                                                      const real *gate, const real *up,
+                                                                      real *dgate, real *dup) {
+#pragma omp simd
+    for (int64_t f = 0; f < F; f++) {
+        real s = sigmoid(gate[f]);
+        real g = DY[f] * up[f] * (s + gate[f] * s * (1 - s)), u = DY[f] * gate[f] * s;
+        dgate[f] = add_to ? dgate[f] + g : g;
+        dup[f] = add_to ? dup[f] + u : u;
+    }
+}
+
 static void swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
     int64_t R = tensor_rows(dy), F = tensor_columns(dy);
     PARALLEL(q, R * F > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F, *DY = tensor_reals(dy) + r * F;
-        real *dgate = tensor_reals(dx) + r * 2 * F, *dup = dgate + F;
-#pragma omp simd
-        for (int64_t f = 0; f < F; f++) {
-            real s = sigmoid(gate[f]);
-            dgate[f] = (add_to ? dgate[f] : 0) + DY[f] * up[f] * (s + gate[f] * s * (1 - s));
-            dup[f] = (add_to ? dup[f] : 0) + DY[f] * gate[f] * s;
-        }
+        const real *gate = tensor_reals(x) + r * 2 * F, *DY = tensor_reals(dy) + r * F;
+        real *dgate = tensor_reals(dx) + r * 2 * F;
+        if (add_to)
+            swiglu_backward_row(true, F, DY, gate, gate + F, dgate, dgate + F);
+        else
+            swiglu_backward_row(false, F, DY, gate, gate + F, dgate, dgate + F);
     }
 }
 

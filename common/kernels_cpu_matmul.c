@@ -22,6 +22,16 @@ static void plan_tiles(int64_t M, int64_t N, int64_t *m, int64_t *n) {
     }
 }
 
+/* y (N,M) = x (M,N)^T, in squares that stay in the cache. */
+static void transpose(const Queue *q, int64_t M, int64_t N, const real *x, real *y) {
+    enum { SIDE = 32 };
+    PARALLEL(q, M * N > WORTH)
+    for (int64_t n = 0; n < N; n += SIDE)
+        for (int64_t m = 0; m < M; m += SIDE)
+            for (int64_t j = n; j < min64(n + SIDE, N); j++)
+                for (int64_t i = m; i < min64(m + SIDE, M); i++) y[j * M + i] = x[i * N + j];
+}
+
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
                 bool add) {
     int64_t M = tensor_rows(C), N = tensor_columns(C), lda = tensor_columns(A), ldb = tensor_columns(B);
@@ -31,6 +41,13 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
     ASSERT(!bias || (tensor_count(bias) == N && !add));
     const real *a = tensor_reals(A), *b = tensor_reals(B);
     real *c = tensor_reals(C);
+    /* Every tile would transpose its part of B anew: where there are many rows, it is done once. */
+    Tensor B_t = {0};
+    if (b_t && M >= 4 * TILE_M && !q->openblas) {
+        B_t = tensor_new(C->device, MEMORY_ACTIVATIONS, "transposed", TYPE_REAL, SHAPE(K, N));
+        transpose(q, N, K, b, tensor_reals(&B_t));
+        b_t = false, b = tensor_reals(&B_t), ldb = N;
+    }
     plan_tiles(M, N, &m, &n);
     int64_t tiles_n = ceil_div(N, n), tiles = ceil_div(M, m) * tiles_n;
     Pieces pieces = pieces_new(tiles);
@@ -49,6 +66,7 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
         }
     }
     pieces_free(&pieces);
+    if (B_t.data) tensor_free(&B_t);
 }
 
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add) {

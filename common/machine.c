@@ -8,6 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+Device *machine_device(const Config *config) {
+    Device *device = device_new_cpu(config->device_memory);
+    device->queue.openblas = config->gemm == GEMM_OPENBLAS;
+    return device;
+}
+
 static double product_seconds(const real *a, const real *b, real *c, int n) {
     double began = now_seconds();
 #ifdef REAL_DOUBLE

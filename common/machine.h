@@ -2,7 +2,11 @@
 #ifndef MACHINE_H
 #define MACHINE_H
 
+#include "common/config.h"
 #include "common/device.h"
+
+/* The device that the flags ask for: --device-memory, --gemm. */
+Device *machine_device(const Config *config);
 
 /* GFLOP/s of one large matrix product (2048 x 2048 x 2048, best of 5) with the library's own threads: the
  * peak that an MFU is held against. About half a second. */

@@ -41,6 +41,7 @@ OMP_NUM_THREADS=1 train one; same_weights a one step-000012; ok $? "1 thread and
 train other --seed 2; ! same_weights a other step-000012; ok $? "another seed: other weights"
 train micro --micro-batch-size 1; ! same_weights a micro step-000012; ok $? "other micro-batches round differently"
 train recompute --recompute; same_weights a recompute step-000012; ok $? "--recompute: same weights"
+train blas --gemm openblas; [ $? = 0 ] && says blas.out "products by OpenBLAS" && awk -F, 'NR == FNR { a[FNR] = $3; next } FNR > 2 && ($3 - a[FNR]) ^ 2 > 1e-8 { bad = 1 } END { exit bad || FNR < 10 }' "$temp/a/loss.csv" "$temp/blas/loss.csv"; ok $? "products by OpenBLAS: the same losses to rounding"
 train drop --dropout 0.2; train drop2 --dropout 0.2 --recompute; same_weights drop drop2 step-000012 && ! same_weights a drop step-000012; ok $? "dropout is active, and the same when recomputed"
 
 train trace --trace; same_weights a trace step-000012; ok $? "--trace: same weights"

@@ -57,7 +57,7 @@ static Tensor *squared_error(void *problem, Tape *tape) {
 
 static bool check_gradients(void) {
     enum { WAVES = 16 };
-    Device *device = device_new_cpu(options.run.device_memory);
+    Device *device = machine_device(&options.run);
     Problem p = problem_new(device, WAVES);
     waves_load(&p.waves, options.run.seed, SPLIT_TRAIN, 0);
     GradCheck *checks = xcalloc((size_t)(p.mlp->params.count * options.check_each), sizeof *checks);
@@ -185,7 +185,7 @@ static void write_report(const Device *device, const Problem *p, int argc, char 
 static void fit_waves(int argc, char **argv) {
     enum { VALIDATION_WAVES = 1024 };
     const Config *c = &options.run;
-    Device *device = device_new_cpu(c->device_memory);
+    Device *device = machine_device(c);
     Problem p = problem_new(device, c->global_batch);
     Waves validation = waves_new(device, VALIDATION_WAVES);
     waves_load(&validation, c->seed, SPLIT_VALIDATION, 0);

@@ -220,7 +220,7 @@ int main(int argc, char **argv) {
     run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
     if (c->print_data) return show_data(run.data, c->model.T), 0;
     model_fit_vocabulary(&c->model, run.data);
-    run.device = c->print_model ? NULL : device_new_cpu(c->device_memory); /* a print takes no memory */
+    run.device = c->print_model ? NULL : machine_device(c); /* a print takes no memory */
     run.model = model_new(run.device, &c->model, c->seed, &layers_serial);
     if (c->print_model) {
         model_print(run.model, stdout);

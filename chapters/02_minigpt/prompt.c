@@ -1,6 +1,7 @@
 #include "chapters/02_minigpt/prompt.h"
 
 #include "common/generate.h"
+#include "common/machine.h"
 #include "common/progress.h"
 #include "common/snapshot.h"
 
@@ -15,7 +16,7 @@ void continue_prompt(const Config *c) {
     char *path = checkpoint_path(checkpoint, "tokenizer.json");
     Tokenizer *tokenizer = tokenizer_load(path);
     ModelConfig config = snapshot_model_config(checkpoint);
-    Device *device = device_new_cpu(c->device_memory);
+    Device *device = machine_device(c);
     Model *model = model_new(device, &config, c->seed, &layers_serial);
     snapshot_load(checkpoint, model, NULL, tokenizer);
 

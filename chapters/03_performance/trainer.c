@@ -1,11 +1,12 @@
 #include "chapters/03_performance/trainer.h"
 
 #include "common/interrupt.h"
+#include "common/machine.h"
 
 #include <stdlib.h>
 
 Subject subject_new(const Config *config, Dataset *data) {
-    Subject s = {.config = *config, .data = data, .device = device_new_cpu(config->device_memory)};
+    Subject s = {.config = *config, .data = data, .device = machine_device(config)};
     s.model = model_new(s.device, &config->model, config->seed, &layers_serial);
     s.model->recompute = config->recompute;
     s.optimizer = optimizer_new(&s.model->params, config);
