@@ -96,6 +96,18 @@ static void print_utilisation(const Result *r, const Machine *machine) {
     printf("peak: a matrix product of this library on these threads, measured in this run\n");
 }
 
+/* What chapter 03 adds to the report; FLOPs and bytes are for each token, seconds for each step. */
+static json_t *performance_json(const Profile *profile, const Machine *machine, const Result *r) {
+    double steps = (double)profile_steps(profile);
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "memory_gb_per_s",
+                     1e-9 * machine_memory_bandwidth(machine), "product_flops",
+                     (double)r->cost.product / r->tokens, "again_flops", (double)r->cost.again / r->tokens,
+                     "other_flops", (double)r->cost.other / r->tokens, "bytes",
+                     (double)r->cost.bytes / r->tokens, "hfu", r->hfu, "step_s", r->seconds / steps, "roof_s",
+                     profile_roof_seconds(profile) / steps, "between_kernels_s",
+                     profile_outside(profile) / steps, "ops", ops_json(profile));
+}
+
 static void write_report(const Trainer *trainer, const Machine *machine, const Result *r, int argc,
                          char **argv) {
     const Subject *s = trainer->subject;
@@ -115,14 +127,7 @@ static void write_report(const Trainer *trainer, const Machine *machine, const R
     report_set_real(report, "entropy_floor", s->data->entropy_floor);
     report_set_real(report, "trigram_loss", s->data->trigram_loss);
     report_set(report, "memory", report_memory(&s->device->memory, 1));
-    json_object_set_new(report, "performance",
-                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "memory_gb_per_s",
-                                  1e-9 * machine_memory_bandwidth(machine), "product_flops_per_token",
-                                  (double)r->cost.product / r->tokens, "hardware_flops_per_token",
-                                  (double)cost_flops(r->cost) / r->tokens, "bytes_per_token",
-                                  (double)r->cost.bytes / r->tokens, "hfu", r->hfu, "between_kernels",
-                                  profile_outside(trainer->profile) / r->seconds, "ops",
-                                  ops_json(trainer->profile)));
+    json_object_set_new(report, "performance", performance_json(trainer->profile, machine, r));
     report_write(report, settings.run.output_dir);
     json_decref(report);
 }

@@ -23,6 +23,14 @@ double profile_step_seconds(const Profile *profile) {
     return sum;
 }
 
+double profile_roof_seconds(const Profile *profile) {
+    int count;
+    const ProfileRow *rows = profile_rows(profile, &count);
+    double sum = 0;
+    for (int i = 0; i < count; i++) sum += rows[i].bound;
+    return sum;
+}
+
 static double kernel_seconds(const Profile *profile, Phase from, Phase to) {
     int count;
     const ProfileRow *rows = profile_rows(profile, &count);
@@ -72,7 +80,7 @@ static bool over_phases(const ProfileRow *rows, int count, int i, ProfileRow *su
 void print_ops(const Profile *profile) {
     int count;
     const ProfileRow *rows = profile_rows(profile, &count);
-    double steps = (double)profile_steps(profile), all = profile_step_seconds(profile), bound = 0;
+    double steps = (double)profile_steps(profile), all = profile_step_seconds(profile);
     printf("%-24s %7s %9s %7s %9s %8s %9s\n", "op", "kernels", "ms", "%", "GFLOP/s", "GB/s", "of roof");
     for (int i = 0; i < count; i++) {
         ProfileRow r;
@@ -81,14 +89,14 @@ void print_ops(const Profile *profile) {
         printf("%-24s %7.0f %9.3f %7.1f %9.1f %8.1f %8.0f%%\n", text, (double)r.calls / steps,
                1e3 * r.seconds / steps, 100 * r.seconds / all, 1e-9 * (double)cost_flops(r.cost) / r.seconds,
                1e-9 * (double)r.cost.bytes / r.seconds, 100 * r.bound / r.seconds);
-        bound += r.bound;
         free(text);
     }
     double outside = profile_outside(profile);
     printf("%-24s %7s %9.3f %7.1f\n", "between kernels", "", 1e3 * outside / steps, 100 * outside / all);
     Cost cost = profile_cost(profile);
     printf("%-24s %7s %9.3f %7.1f %9.1f %8.1f %8.0f%%\n", "all", "", 1e3 * all / steps, 100.0,
-           1e-9 * (double)cost_flops(cost) / all, 1e-9 * (double)cost.bytes / all, 100 * bound / all);
+           1e-9 * (double)cost_flops(cost) / all, 1e-9 * (double)cost.bytes / all,
+           100 * profile_roof_seconds(profile) / all);
 }
 
 json_t *ops_json(const Profile *profile) {

@@ -13,10 +13,12 @@ void print_ops(const Profile *profile);
  * of the caches. */
 void draw_roofline(const Profile *profile, const Machine *machine, const char *path);
 
-/* All that the kernels of a step cost, and the seconds between the kernels. */
+/* Sums over the measured steps: what their kernels cost, the seconds of the steps, those that the kernels would
+ * take if each stood at its roof, and those between the kernels. */
 Cost profile_cost(const Profile *profile);
-double profile_outside(const Profile *profile);
 double profile_step_seconds(const Profile *profile);
+double profile_roof_seconds(const Profile *profile);
+double profile_outside(const Profile *profile);
 
 /* An array of {op, phase, calls, seconds, flops, bytes, of_roof} for report.json. */
 json_t *ops_json(const Profile *profile);
