@@ -85,6 +85,7 @@ static void find_ranges(const Plot *plot, Range *x, Range *y) {
     } else {
         double span = y->high > y->low ? y->high - y->low : fmax(1, fabs(y->high));
         *y = (Range){y->low - below * span, y->high + 0.05 * span};
+        if (plot->y_from_zero) y->low = fmin(y->low, 0);
     }
 }
 

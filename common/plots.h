@@ -32,7 +32,8 @@ typedef struct {
 typedef struct {
     const char *title, *x_label, *y_label; /* UTF-8, taken literally; NULL: none */
     bool log_x, log_y;
-    bool key_low; /* the key stands in the lower right corner */
+    bool y_from_zero; /* so that lengths can be compared; not with log_y */
+    bool key_low;     /* the key stands in the lower right corner */
     const PlotSeries *series;
     int series_count;
     const PlotLevel *levels;

@@ -83,6 +83,11 @@ static void test_pictures(void) {
        "texts beside points");
     ok(count_of(svg, ">10<") == 2, "two log scales");
     free(svg);
+    both.log_y = false, both.y_from_zero = true;
+    points.y = (const double[]){90, 100, 95};
+    svg = svg_of(&both);
+    ok(strstr(svg, ">0<") && strstr(svg, ">100<"), "from zero");
+    free(svg);
     free(png);
 }
 

@@ -81,6 +81,7 @@ static void draw_batch(const Config *c, const Curve curves[2], const char *label
                  .x_label = "windows in a step",
                  .y_label = time ? "ms" : "tokens/s",
                  .log_x = true,
+                 .y_from_zero = true,
                  .series = series,
                  .series_count = 2};
     char *path = xprintf("%s/%s.png", c->output_dir, time ? "batch_time" : "batch");
@@ -150,6 +151,7 @@ void sweep_threads(const Config *c, Dataset *data, double seconds) {
     Plot plot = {.title = "Throughput by threads",
                  .x_label = "threads",
                  .y_label = "tokens/s",
+                 .y_from_zero = true,
                  .series = series,
                  .series_count = 2};
     char *path = xprintf("%s/threads.png", c->output_dir);
