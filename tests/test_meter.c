@@ -11,7 +11,7 @@
 /* ---- the table ---- */
 
 /* Both tables have their functions in the same places. */
-static void test_table(Device *device) {
+static bool test_table(Device *device) {
     typedef void (*Function)(void);
     enum { FIRST = offsetof(Kernels, zero) / sizeof(Function), ALL = sizeof(Kernels) / sizeof(Function) };
     Function plain[ALL], metered[ALL];
@@ -22,9 +22,10 @@ static void test_table(Device *device) {
     memcpy(metered, device->kernels, sizeof metered);
     int missing = 0;
     for (int i = FIRST; i < ALL; i++) missing += plain[i] && (!metered[i] || metered[i] == plain[i]);
-    ok(missing == 0, "all of the table's %d functions are metered, but %d", ALL - FIRST, missing);
+    bool all = ok(missing == 0, "all of the table's %d functions are metered, but %d", ALL - FIRST, missing);
     meter_detach(device);
     ok(device->kernels == before && !device->queue.meter, "the meter goes away again");
+    return all;
 }
 
 /* ---- single kernels, counted by hand ---- */
@@ -229,7 +230,7 @@ static void test_profile(const Config *config) {
 
 int main(void) {
     Device *device = device_new_cpu(0);
-    test_table(device);
+    if (!test_table(device)) return tap_done(); /* the others would crash */
     test_kernels(device);
     device_delete(device);
 

@@ -167,7 +167,7 @@ static void test_profile(const char *path) {
     size_t i, count = 0;
     Span *spans = xmalloc(json_array_size(events) * sizeof *spans);
     int64_t kernels = 0, steps = 0, forwards = 0;
-    double flops = 0, bytes = 0;
+    double flops = 0, bytes = 0, inside_kernels = 0, inside_ops = 0;
     json_array_foreach(events, i, event) {
         if (strcmp(text(event, "ph"), "X")) continue;
         const json_t *args = json_object_get(event, "args");
@@ -175,7 +175,10 @@ static void test_profile(const char *path) {
         spans[count++] = (Span){begin, begin + number(event, "dur"), (int)number(event, "tid")};
         steps += !strncmp(text(event, "name"), "step ", 5);
         forwards += !strcmp(text(event, "name"), "linear blocks.1.ffn_up.weight");
-        if (!json_object_get(args, "shapes")) continue;
+        bool kernel = json_object_get(args, "shapes"), op = !kernel && json_object_get(args, "FLOPs");
+        inside_kernels += kernel ? number(event, "dur") : 0;
+        inside_ops += op ? number(event, "dur") : 0;
+        if (!kernel) continue;
         kernels++;
         flops += number(args, "FLOPs");
         bytes += number(args, "bytes");
@@ -185,6 +188,7 @@ static void test_profile(const char *path) {
     ok(steps == 2 && kernels == calls, "2 steps and %" PRId64 " kernels in the trace, %" PRId64 " counted",
        kernels, calls);
     ok(flops == (double)cost_flops(cost) && bytes == (double)cost.bytes, "their FLOPs and bytes");
+    ok(inside_kernels > 0 && inside_ops >= inside_kernels, "ops take at least the time of their kernels");
     ok(forwards == 3 * 2 * 2,
        "a layer's op has its forward and two backwards in each of 2 x 2 micro-batches");
     ok(nested(spans, count), "%zu spans lie in each other or side by side", count);
