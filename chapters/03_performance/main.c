@@ -93,7 +93,7 @@ static void print_utilisation(const Result *r, const Machine *machine) {
            "  %.0f x %.0f / %.3g = %.1f%%\n",
            r->formula, r->tokens / r->seconds, machine->peak, 100 * r->mfu);
     printf("with all FLOPs that were done (hardware FLOPs utilisation): %.1f%%\n", 100 * r->hfu);
-    printf("peak: a matrix product of this library on these threads, measured in this run\n");
+    printf("peak: a large product of matrices by OpenBLAS on these threads, measured in this run\n");
 }
 
 /* What chapter 03 adds to the report; FLOPs and bytes are for each token, seconds for each step. */
