@@ -155,18 +155,20 @@ static void swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor 
 
 static void dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
                     Tensor *y, bool add_to) {
+    enum { BLOCKS = 64 };
     const real *X = tensor_reals(x), grow = (real)(1 / (1 - rate));
     real *Y = tensor_reals(y);
     uint64_t threshold = (uint64_t)(rate * 0x1p32);
     int64_t count = tensor_count(x);
     PARALLEL(q, count > WORTH)
-    for (int64_t block = first / 4; block < ceil_div(first + count, 4); block++) {
-        uint32_t word[4];
-        rng_block(seed, stream, (uint64_t)block, word);
-        for (int lane = 0; lane < 4; lane++) {
-            int64_t i = 4 * block + lane - first;
-            if (i < 0 || i >= count) continue;
-            real kept = word[lane] >= threshold ? X[i] * grow : 0;
+    for (int64_t block = first / 4; block < ceil_div(first + count, 4); block += BLOCKS) {
+        uint32_t words[4 * BLOCKS];
+        rng_blocks(seed, stream, (uint64_t)block, BLOCKS, words);
+        int64_t begin = max64(4 * block - first, 0), end = min64(4 * (block + BLOCKS) - first, count);
+        const uint32_t *word = words + begin - (4 * block - first);
+#pragma omp simd
+        for (int64_t i = begin; i < end; i++) {
+            real kept = word[i - begin] >= threshold ? X[i] * grow : 0;
             Y[i] = add_to ? Y[i] + kept : kept;
         }
     }

@@ -8,7 +8,7 @@ uint64_t rng_stream(const char *name) {
     return hash;
 }
 
-void rng_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]) {
+static inline void philox(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]) {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32);
     uint32_t c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
@@ -22,6 +22,15 @@ void rng_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]) 
         k1 += 0xBB67AE85u;
     }
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+void rng_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]) {
+    philox(seed, stream, index, out);
+}
+
+void rng_blocks(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, uint32_t *out) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) philox(seed, stream, first + (uint64_t)i, out + 4 * i);
 }
 
 static double unit(uint32_t word) { return word * 0x1p-32; }

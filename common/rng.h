@@ -14,6 +14,8 @@ uint64_t rng_stream(const char *name);
 
 /* Block `index` of a stream: four independent uniform 32-bit words. */
 void rng_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);
+/* Blocks first .. first + count - 1, many at a time in vectors: out[4 count]. */
+void rng_blocks(uint64_t seed, uint64_t stream, uint64_t first, int64_t count, uint32_t *out);
 
 /* Element `index` of a stream (word index % 4 of block index / 4), uniform in [0, 1) on a grid of 2^-32. */
 double rng_uniform(uint64_t seed, uint64_t stream, uint64_t index);
