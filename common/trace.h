@@ -3,9 +3,9 @@
  *
  * A process of the picture is a device, its rows are told apart by a number; spans of one row lie in each
  * other or side by side. Times are seconds of any clock, counted from that of trace_open.
- * The file is whole at every moment: each write ends with the brackets that close it, and the next one
- * overwrites them. A run that is killed leaves a file without its last spans. Memory is one buffer, and the
- * file stops growing at a limit that is then noted in it.
+ * The file is whole after every write: each ends with the brackets that close the file, and the next one
+ * overwrites them. A run that is killed leaves one without its last spans. Memory is one buffer, and the file
+ * stops growing at a limit that is then noted in it.
  * Format: "Trace Event Format", docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU */
 #ifndef TRACE_H
 #define TRACE_H
