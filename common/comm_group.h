@@ -79,7 +79,8 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
 
 /* ---- comm_memory.c: the memory that the ranks of one machine share ---- */
 
-/* base: that memory, zeros at first. `ranks` ranks have mapped it; this one has number `seat`. spin: each of them has a
+/* base: that memory. `ranks` ranks have mapped it; this one has number `seat`, and number 0 prepares it before anyone
+ * goes on. spin: each of them has a
  * core, so that one who waits may keep his for a moment. */
 void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin);
 /* A place in it, which means the same to all of them, of this size; the first `clear` bytes are zeros. 0: no memory is
@@ -91,10 +92,8 @@ void *memory_at(int64_t place);
 /* Others ring this rank when they have done something that it may wait for. Whoever waits reads the bell, looks for
  * something to do, and when there was nothing sleeps until it rings (or the time is up). */
 uint32_t bell_read(void);
-void bell_sleep(uint32_t bell, double seconds, const CommRequest *waits_for);
+void bell_sleep(uint32_t bell, double seconds);
 void bell_ring(int seat);
-/* When every rank of the machine sleeps and nobody will ever ring: what each waits for. Otherwise NULL. */
-char *bell_deadlock(void);
 
 /* ---- comm_shared.c ---- */
 
@@ -108,9 +107,15 @@ void shared_join(Group *g, int64_t place, const int *seats);
 /* ---- comm_messages.c: MPI between any two ranks ---- */
 
 extern const Transport transport_messages;
-/* id: of the group, the same for all members and no other group of theirs; less than messages_max_id */
+/* id: of the group, 1 or more, the same for all members and no other group of theirs; at most messages_max_id */
 void messages_join(Group *g, int id);
 int messages_max_id(void);
+
+/* ---- comm_stall.c ---- */
+
+/* For a rank that has waited for a while: ends the program when every rank waits, for ever. moves: how often a call of
+ * this rank has gone on. */
+void stall_look(int64_t moves, const CommRequest *waits_for);
 
 /* ---- comm_mpi.c ---- */
 

@@ -14,10 +14,6 @@ static const double SPIN_SECONDS = 50e-6;
 typedef struct {
     _Alignas(2 * CACHE_LINE_BYTES) _Atomic uint32_t bell;
     _Atomic uint32_t asleep;
-    /* for bell_deadlock: written before the rank falls asleep */
-    _Atomic uint32_t sleeps, seen;
-    CommHeader waits_for;
-    char group[32];
 } Seat;
 
 typedef struct {
@@ -32,7 +28,7 @@ typedef struct {
 
 static Memory *memory;
 static int64_t memory_bytes;
-static int own_seat, seat_count;
+static int own_seat;
 static bool may_spin;
 
 void *memory_at(int64_t place) { return (char *)memory + place; }
@@ -41,11 +37,11 @@ void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin) {
     memory = base;
     memory_bytes = bytes;
     own_seat = seat;
-    seat_count = ranks;
     may_spin = spin;
-    if (seat == 0)
-        memory->next =
-            ceil_div((int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat)), PAGE_BYTES) * PAGE_BYTES;
+    if (seat != 0) return;
+    int64_t head = (int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat));
+    memset(memory, 0, (size_t)head);
+    memory->next = ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
 }
 
 static void lock(void) {
@@ -98,7 +94,7 @@ void bell_ring(int seat) {
 
 uint32_t bell_read(void) { return atomic_load(&memory->seats[own_seat].bell); }
 
-void bell_sleep(uint32_t bell, double seconds, const CommRequest *request) {
+void bell_sleep(uint32_t bell, double seconds) {
     Seat *s = &memory->seats[own_seat];
     if (may_spin) {
         double end = now_seconds() + SPIN_SECONDS;
@@ -109,34 +105,7 @@ void bell_sleep(uint32_t bell, double seconds, const CommRequest *request) {
             }
         while (now_seconds() < end);
     }
-    s->waits_for = request_header(request);
-    snprintf(s->group, sizeof s->group, "%s", request->group->comm.name);
-    atomic_fetch_add(&s->sleeps, 1);
-    atomic_store(&s->seen, bell);
     atomic_store(&s->asleep, 1);
     if (atomic_load(&s->bell) == bell) platform_sleep_on(&s->bell, bell, seconds);
     atomic_store(&s->asleep, 0);
-}
-
-/* Each has having seen its last ring, and none of them woke up while we looked: nobody is left to ring. */
-char *bell_deadlock(void) {
-    uint32_t sleeps[2] = {0, 0};
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < seat_count; i++) {
-            Seat *s = &memory->seats[i];
-            bool waits = i == own_seat || atomic_load(&s->asleep);
-            if (!waits || atomic_load(&s->bell) != atomic_load(&s->seen)) return NULL;
-            sleeps[pass] += atomic_load(&s->sleeps);
-        }
-    if (sleeps[0] != sleeps[1]) return NULL;
-    Str text = {0};
-    for (int i = 0; i < seat_count; i++) {
-        Seat *s = &memory->seats[i];
-        const CommHeader *h = &s->waits_for;
-        CommCall call = {
-            (CommKind)h->kind, (ElementType)h->type, (Reduction)h->reduction, h->peer, h->count, NULL, NULL};
-        str_printf(&text, "%srank %d in %s (call %lld of group '%s')", i ? ", " : "", i,
-                   comm_call_text(&call).text, (long long)h->number, s->group);
-    }
-    return text.data;
 }

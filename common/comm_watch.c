@@ -214,9 +214,9 @@ const char *watch_start(void) {
         signal(SIGTERM, SIG_IGN);
         base_set_program(xstrdup(base_program())); /* its name may lie where the new one goes */
         platform_rename_process("rank-watcher");
-        close(STDIN_FILENO);
-        close(STDOUT_FILENO);
-        if (launcher_fd() != NO_FD) close(launcher_fd());
+        for (int fd = 0; fd < 1024;
+             fd++) /* above all the rank's own launcher_fd, and pipes that others wait to see closed */
+            if (fd != STDERR_FILENO && fd != listener) close(fd);
         watch(listener, self);
         _exit(0);
     }

@@ -56,7 +56,8 @@ enum { LARGEST_SLOT = 1 << 20, SMALLEST_SLOT = 16 << 10 };
 static void choose_slot(int64_t bytes, int ranks) {
     world.slot_bytes = LARGEST_SLOT;
     while (world.slot_bytes > SMALLEST_SLOT && 4 * shared_bytes(ranks) > bytes) world.slot_bytes /= 2;
-    MPI_Allreduce(MPI_IN_PLACE, &world.slot_bytes, 1, MPI_INT64_T, MPI_MIN, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, &world.slot_bytes, 1, MPI_INT64_T, MPI_MIN,
+                  MPI_COMM_WORLD); /* everyone is here */
 }
 
 /* Pages that nobody touches cost nothing, so it may be large; but a small /dev/shm has to last for all. */
