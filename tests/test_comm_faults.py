@@ -70,16 +70,20 @@ def shared_memory():
     return names
 
 
+# Two machines, as MPICH's mpiexec sees it: two helpers, which start ranks without ssh. Neighbours are on different ones.
+TWO_MACHINES = ["-launcher", "fork", "-hosts", "a,b"]
+
+
 class Job:
     """mpiexec with `ranks` ranks of comm_faults."""
 
-    def __init__(self, ranks, *arguments, shared=None, wait=None):
+    def __init__(self, ranks, *arguments, shared=None, machines=(), wait=None):
         extra = {"SHARD_SHARED_RANKS": str(shared)} if shared else {}
         self.ready = tempfile.mkdtemp(dir=temp)
         self.before = shared_memory()
         self.errors, self.out = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            ["mpiexec", "-n", str(ranks), FAULTS, *[a.replace("READY", self.ready) for a in arguments]],
+            ["mpiexec", *machines, "-n", str(ranks), FAULTS, *[a.replace("READY", self.ready) for a in arguments]],
             env={**environment, **extra}, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.errors)
         if wait:
             until(60, lambda: len(self.pids()) == ranks)
@@ -116,13 +120,13 @@ def mistake(name, *parts, shared=None):
     ok(job.leaves_nothing(), f"{name}: nothing stays", *left_behind(job.before))
 
 
-def killed(phase, victim, ranks=4, shared=None, how=signal.SIGKILL):
-    job = Job(ranks, "work", phase, "READY", shared=shared, wait=True)
+def killed(phase, victim, ranks=4, shared=None, machines=(), how=signal.SIGKILL):
+    job = Job(ranks, "work", phase, "READY", shared=shared, machines=machines, wait=True)
     time.sleep(random.random() * 0.1)
     pid = job.pids()[victim]
     os.kill(pid, how)
     status, _, errors = job.end(5)
-    what = f"rank {victim} of {ranks} killed in phase {phase}{', by message' if shared else ''}"
+    what = f"rank {victim} of {ranks} killed in phase {phase}{', by message' if shared else ''}{', two machines' if machines else ''}"
     ok(status is not None, f"{what}: the job ends within 5 s", errors)
     ok(status != 0, f"{what}: with an error")
     said = [l for l in errors.splitlines() if "error:" in l]
@@ -177,6 +181,9 @@ def main():
     killed("small", 3, shared=1)
     killed("large", 1, shared=2)
     killed("large", 5, ranks=8)
+    if "HYDRA" in subprocess.run(["mpiexec", "--version"], capture_output=True, text=True).stdout:
+        for victim in range(4):
+            killed("large", victim, machines=TWO_MACHINES)
     job = Job(4, "work", "large", "READY", wait=True)
     job.process.kill()
     job.end(5)
