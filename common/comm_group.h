@@ -80,8 +80,7 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
 /* ---- comm_memory.c: the memory that the ranks of one machine share ---- */
 
 /* base: that memory. `ranks` ranks have mapped it; this one has number `seat`, and number 0 prepares it before anyone
- * goes on. spin: each of them has a
- * core, so that one who waits may keep his for a moment. */
+ * goes on. spin: each has a core, so that one who waits may keep his for a moment. */
 void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin);
 /* A place in it, which means the same to all of them, of this size; the first `clear` bytes are zeros. 0: no memory is
  * left. */

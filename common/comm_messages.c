@@ -40,9 +40,9 @@ void messages_join(Group *g, int id) {
     g->by_message = m;
 }
 
-/* A header and up to two pieces of memory, as one message that is sent without copying them together. */
-static MPI_Request send_pieces(const CommHeader *header, const char *const *data, const int64_t *bytes,
-                               int to, int tag) {
+/* Begins to send a header and up to two pieces of memory as one message, without copying them together. */
+static void send_pieces(const CommHeader *header, const char *const *data, const int64_t *bytes, int to,
+                        int tag, MPI_Request *request) {
     int lengths[3] = {sizeof *header}, count = 1;
     MPI_Aint addresses[3];
     MPI_Get_address(header, &addresses[0]);
@@ -54,10 +54,8 @@ static MPI_Request send_pieces(const CommHeader *header, const char *const *data
     MPI_Datatype type;
     MPI_Type_create_hindexed(count, lengths, addresses, MPI_BYTE, &type);
     MPI_Type_commit(&type);
-    MPI_Request request;
-    MPI_Isend(MPI_BOTTOM, 1, type, to, tag, MPI_COMM_WORLD, &request);
+    MPI_Isend(MPI_BOTTOM, 1, type, to, tag, MPI_COMM_WORLD, request);
     MPI_Type_free(&type); /* when the message has gone */
-    return request;
 }
 
 /* ---- rounds ---- */
@@ -84,8 +82,8 @@ static void messages_post(Group *g, const CommRequest *request) {
             data[part] = m->slot + spans[part].offset;
             bytes[part] = spans[part].bytes;
         }
-        m->requests[m->request_count++] =
-            send_pieces(&m->header, data, bytes, g->world_rank[to], tag_of(g, true));
+        send_pieces(&m->header, data, bytes, g->world_rank[to], tag_of(g, true),
+                    &m->requests[m->request_count++]);
     }
 }
 
@@ -130,7 +128,7 @@ static void begin_send(Group *g, const CommRequest *request, Move *move) {
     int64_t bytes[2] = {next_piece(request)};
     move->header = request_header(request);
     move->piece = bytes[0];
-    move->mpi = send_pieces(&move->header, data, bytes, to, tag_of(g, false));
+    send_pieces(&move->header, data, bytes, to, tag_of(g, false), &move->mpi);
 }
 
 /* Begins to receive the next piece, when it is there. */

@@ -57,7 +57,7 @@ static int launcher_fd(void) {
 void watch_join(const char *path, int rank, int ranks) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (!*path || strlen(path) >= sizeof address.sun_path) return;
-    strcpy(address.sun_path, path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     connection = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK(connection >= 0 && connect(connection, (struct sockaddr *)&address, sizeof address) == 0, NULL,
           "rank %d cannot connect to the watcher at %s: %s", rank, path, strerror(errno));
@@ -186,7 +186,7 @@ static bool first_of_machine(void) {
     static const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID",
                                         "PALS_LOCAL_RANKID"};
     for (int i = 0; i < COUNT_OF(names); i++)
-        if (getenv(names[i])) return atoi(getenv(names[i])) == 0;
+        if (getenv(names[i])) return strcmp(getenv(names[i]), "0") == 0;
     return false;
 }
 
@@ -201,7 +201,7 @@ const char *watch_start(void) {
     free(folder);
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strcpy(address.sun_path, path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
               listen(listener, 128) == 0,
           "set TMPDIR to a folder on a local disk", "cannot listen at '%s': %s", path, strerror(errno));
