@@ -185,9 +185,9 @@ static void watch(int listener, pid_t parent) {
 static bool first_of_machine(void) {
     static const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID",
                                         "PALS_LOCAL_RANKID"};
-    for (int i = 0; i < COUNT_OF(names); i++)
-        if (getenv(names[i])) return strcmp(getenv(names[i]), "0") == 0;
-    return false;
+    const char *number = NULL;
+    for (int i = 0; i < COUNT_OF(names) && !number; i++) number = getenv(names[i]);
+    return number && strcmp(number, "0") == 0;
 }
 
 const char *watch_start(void) {
