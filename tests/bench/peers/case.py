@@ -9,12 +9,25 @@ build/bench/train does: each line on its standard input asks for some work, each
 """
 import argparse
 import json
+import os
 import pathlib
 import sys
 import time
 
+# GNU libc gives large blocks back to the system when they are freed and asks for them again, page by page, in the next
+# step: a fifth of an eager PyTorch step on minigpt. It reads this when a program starts, and other systems ignore it.
+KEEP_MEMORY = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000:glibc.malloc.hugetlb=1"
+
+
+def keep_memory():
+    """Starts this program once more where GNU libc has not been told so; what the user has set stays."""
+    if sys.platform == "linux" and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = KEEP_MEMORY
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
 
 def arguments(about):
+    keep_memory()
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("folder", type=pathlib.Path, help="a case, written by build/bench/train --export")
     parser.add_argument("--steps", type=int, help="train so many and leave; otherwise requests come on standard input")

@@ -47,7 +47,10 @@ def attention(c, p, block, x):
     q, k, v = (part.reshape(B, T, -1, D) for part in (q, k, v))
     if c["positions"] == "rope":
         q, k = rotate(q), rotate(k)
-    mixed = jax.nn.dot_product_attention(q, k, v, is_causal=True)
+    k, v = (jnp.repeat(part, H // K, axis=2) for part in (k, v))
+    scores = jnp.einsum("bihd,bjhd->bhij", q, k) * np.float32(D**-0.5)
+    scores = jnp.where(np.tril(np.ones((T, T), bool)), scores, -jnp.inf)
+    mixed = jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores, -1), v)
     return linear(p, f"{block}.attention_out", mixed.reshape(B, T, C))
 
 
