@@ -47,12 +47,11 @@ struct Case {
     const char *name;
     void (*run)(const Kernels *k, Queue *q, const Case *c);
     Tensor t[OPERANDS]; /* in the order in which `run` hands them on */
-    int operands;
-    int64_t H, K;    /* of attention */
-    double bytes;    /* that must move, each input read and each output written once; 0 for a product */
-    double flops;    /* of a product */
-    Product product; /* of a matmul ... */
-    int64_t calls;   /* ... and how often a step calls it */
+    int64_t H, K;       /* of attention */
+    double bytes;       /* that must move, each input read and each output written once; 0 for a product */
+    double flops;       /* of a product */
+    Product product;    /* of a matmul or of the head with its loss ... */
+    int64_t calls;      /* ... and how often a step calls it */
     double seconds[ROUNDS_MAX];       /* of a call */
     double floor_seconds[ROUNDS_MAX]; /* of copying as many bytes, or of as many FLOPs in a large SGEMM */
 };
@@ -84,6 +83,12 @@ RUN(matmul) {
     k->matmul(q, &p->A, p->a_t, &p->B, p->b_t, p->has_bias ? &p->bias : NULL, (Tensor *)(uintptr_t)&p->C,
               p->add);
 }
+RUN(head_loss) {
+    const Product *p = &c->product;
+    k->head_loss(q, &p->A, &p->B, p->has_bias ? &p->bias : NULL, T(0), 0, (Tensor *)(uintptr_t)&p->dx,
+                 (Tensor *)(uintptr_t)&p->dw, p->has_bias ? T(1) : NULL, p->add, T(2),
+                 (Tensor *)(uintptr_t)&p->C);
+}
 
 typedef struct {
     Training training;
@@ -104,7 +109,6 @@ static Case *streaming_case(Bench *b, const char *name, void (*run)(const Kernel
                             double elements, const Shape *shapes, int operands) {
     Case *c = case_new(b, name, run);
     c->bytes = elements * sizeof(real);
-    c->operands = operands;
     for (int i = 0; i < operands; i++) {
         c->t[i] = tensor_new(b->training.device, MEMORY_ACTIVATIONS, name, TYPE_REAL, shapes[i]);
         rng_fill_uniform(1, (uint64_t)i, 0, tensor_count(&c->t[i]), -1, 1, c->t[i].data);
@@ -200,6 +204,21 @@ static bool same_product(const Product *a, const Product *b) {
            a->b_t == b->b_t && a->has_bias == b->has_bias && a->add == b->add;
 }
 
+/* Head and loss of some rows, which form their logits and all three gradients. */
+static void add_head_case(Bench *b) {
+    const Config *config = &b->training.config;
+    Case *c = STREAMING(head_loss, 0, SHAPE(1), SHAPE(config->model.V), SHAPE(2));
+    use_instead(c, 0, batch_rows(&b->training.batch, 0, config->micro_batch).targets);
+    clear(b, &c->t[2]);
+    for (int64_t i = 0; i < b->products.count; i++) {
+        if (b->products.items[i].kind != PRODUCT_HEAD) continue;
+        c->product = b->products.items[i];
+        c->product.b_t = true; /* how it reads its weight */
+        c->calls++;
+    }
+    c->flops = product_flops(&c->product);
+}
+
 static void add_matmul_cases(Bench *b) {
     int first = b->count;
     for (int64_t i = 0; i < b->products.count; i++) {
@@ -285,7 +304,7 @@ static json_t *numbers(const double *values) {
     return list;
 }
 
-/* "1024 x 384 x 128 of x W + b": M, N and K, and which operands are transposed. */
+/* "1024 x 384 x 128 A B' + bias": M, N and K, and which operands are transposed. */
 static char *matmul_text(const Product *p) {
     ProductSize size = product_size(p);
     return xprintf("%" PRId64 " x %" PRId64 " x %" PRId64 " %s %s%s%s", size.M, size.N, size.K,
@@ -294,8 +313,8 @@ static char *matmul_text(const Product *p) {
 }
 
 static void print_case(const Case *c) {
-    char *shape = c->operands ? xstrdup(shape_text(c->t[c->run == embedding ? 3 : 0].shape).text)
-                              : matmul_text(&c->product);
+    char *shape = c->product.A.data ? matmul_text(&c->product)
+                                    : xstrdup(shape_text(c->t[c->run == embedding ? 3 : 0].shape).text);
     json_t *json = json_pack("{s:s, s:s, s:f, s:f, s:I, s:o, s:o}", "name", c->name, "shape", shape, "bytes",
                              c->bytes, "flops", c->flops, "calls", (json_int_t)c->calls, "seconds",
                              numbers(c->seconds), "floor", numbers(c->floor_seconds));
@@ -316,6 +335,7 @@ int main(int argc, char **argv) {
     add_activation_cases(&b);
     add_vocabulary_cases(&b);
     add_attention_cases(&b);
+    add_head_case(&b);
     add_matmul_cases(&b);
     measure(&b);
     for (int i = 0; i < b.count; i++) print_case(&b.cases[i]);

@@ -42,6 +42,7 @@ static void note_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Ten
                            const Tensor *targets, int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias,
                            bool add, Tensor *loss, Tensor *scratch) {
     Product product = {.kind = PRODUCT_HEAD, .A = *x, .B = *w, .C = *scratch, .add = add};
+    if (bias) product.bias = *bias, product.has_bias = true;
     if (dx) product.dx = *dx, product.dw = *dw;
     append(product);
     real_kernels->head_loss(q, x, w, bias, targets, first_row, dx, dw, dbias, add, loss, scratch);
