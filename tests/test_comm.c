@@ -182,27 +182,34 @@ static void nan_stays(Comm *comm) {
     }
 }
 
-/* Many calls at once, ended in another order than they were begun; messages among them. */
+/* Many calls at once, ended in another order than they were begun; messages among them, a short one behind a long one
+ * that has to wait. */
 static void in_flight(Comm *comm, Comm *other) {
-    enum { CALLS = 12 };
+    enum { CALLS = 12, LONG = 1500000, SHORT = 10 }; /* LONG: more than waits anywhere for its recv */
     Trial trials[CALLS];
     int n = comm->size, next = (comm->rank + 1) % n, before = (comm->rank + n - 1) % n;
-    int64_t count = 1500000; /* more than a channel holds */
-    float *out = xmalloc((size_t)count * sizeof *out), *in = xmalloc((size_t)count * sizeof *in);
-    CommRequest *messages[2] = {NULL, NULL};
-    fill(7, comm->rank, count, TYPE_F32, out);
-    if (n > 1) messages[0] = comm_start_send(comm, NULL, out, count, TYPE_F32, next);
+    size_t bytes = (LONG + SHORT) * sizeof(float);
+    float *out = xmalloc(bytes), *in = xmalloc(bytes);
+    CommRequest *under_way[4];
+    fill(7, comm->rank, LONG + SHORT, TYPE_F32, out);
+    if (n > 1) {
+        under_way[0] = comm_start_send(comm, NULL, out, LONG, TYPE_F32, next);
+        under_way[1] = comm_start_send(comm, NULL, out + LONG, SHORT, TYPE_F32, next);
+    }
     for (int k = 0; k < CALLS; k++)
         trials[k] =
             trial_begin(k % 3 == 2 ? other : comm, (CommCall){collectives[k % 5], types[k % 3], REDUCE_SUM, 0,
                                                               1 + 9999 * k, NULL, NULL});
-    if (n > 1) messages[1] = comm_start_recv(comm, NULL, in, count, TYPE_F32, before);
+    if (n > 1) {
+        under_way[2] = comm_start_recv(comm, NULL, in, LONG, TYPE_F32, before);
+        under_way[3] = comm_start_recv(comm, NULL, in + LONG, SHORT, TYPE_F32, before);
+    }
     bool good = true;
     for (int k = CALLS; k-- > 0;) good &= trial_end(&trials[k]);
-    for (int k = 0; k < 2 && n > 1; k++) comm_wait(comm, NULL, messages[k]);
-    fill(7, before, count, TYPE_F32, out);
-    good &= n == 1 || memcmp(in, out, (size_t)count * sizeof *out) == 0;
-    ok_on_all(comm, good, "%d collectives in two groups and two messages in flight", CALLS);
+    for (int k = 0; k < 4 && n > 1; k++) comm_wait(comm, NULL, under_way[k]);
+    fill(7, before, LONG + SHORT, TYPE_F32, out);
+    good &= n == 1 || memcmp(in, out, bytes) == 0;
+    ok_on_all(comm, good, "%d collectives in two groups and messages in flight", CALLS);
     free(in);
     free(out);
 }

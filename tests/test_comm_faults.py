@@ -18,6 +18,9 @@ MARK = "SHARD_TEST_MARK"  # in the environment of all processes of this test, wh
 temp = tempfile.mkdtemp(prefix="comm-")
 environment = {**os.environ, "TMPDIR": temp, MARK: temp}
 count = failures = 0
+# MPICH's mpiexec, or Open MPI's: which ends with an error after Ctrl-C, and leaves its files in /dev/shm when it is killed
+HYDRA = bool(shutil.which("mpiexec")) and \
+    "HYDRA" in subprocess.run(["mpiexec", "--version"], capture_output=True, text=True).stdout
 
 
 def ok(passed, what, *notes):
@@ -163,7 +166,7 @@ def interrupted(shared):
     job = Job(4, "interrupt", "READY", shared=shared, wait=True)
     job.process.send_signal(signal.SIGINT)
     status, out, errors = job.end(20)
-    ok(status == 0 and out.count("saved") == 4, "interrupted: every rank finishes the same step and saves", out, errors)
+    ok((status == 0 or not HYDRA) and out.count("saved") == 4, "interrupted: every rank finishes the same step and saves", out, errors)
     ok(job.leaves_nothing(), "interrupted: nothing stays", *left_behind(job.before))
 
 
@@ -181,13 +184,13 @@ def main():
     killed("small", 3, shared=1)
     killed("large", 1, shared=2)
     killed("large", 5, ranks=8)
-    if "HYDRA" in subprocess.run(["mpiexec", "--version"], capture_output=True, text=True).stdout:
+    if HYDRA:
         for victim in range(4):
             killed("large", victim, machines=TWO_MACHINES)
     job = Job(4, "work", "large", "READY", wait=True)
     job.process.kill()
     job.end(5)
-    ok(job.leaves_nothing(), "mpiexec killed: its ranks and their watcher end", *left_behind(job.before))
+    ok(job.leaves_nothing() if HYDRA else until(10, lambda: not left()), "mpiexec killed: its ranks and their watcher end", *left_behind(job.before))
     alone = subprocess.run([FAULTS, "mistake", "count"], env=environment, capture_output=True, text=True, timeout=20)
     ok(alone.returncode == 0 and "nothing was noticed" in alone.stdout, "a rank alone agrees with itself", alone.stderr)
     print(f"1..{count}")
