@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 import tempfile
+import time
 
 from workers import Absent, Worker, output
 
@@ -185,7 +186,7 @@ def machine(report, options):
     about = worker.description["machine"]
     peak = worker.ask("sgemm")["gflops"]
     worker.end()
-    report.say(f"- {about['cpu']}, {about['cores']} cores, {worker.description['threads']} threads; {platform.platform()}")
+    report.say(f"- {about['cpu']}, {about['cores']} cores, {worker.description['threads']} threads; {platform.system()} on {platform.machine()}; {time.strftime('%d %B %Y')}")
     report.say(f"- {about['blas']}: SGEMM of 2048 cubed {peak:.0f} GFLOP/s")
     report.say(f"- {about['compiler']}; commit {about['commit']}; Python {platform.python_version()}\n")
 
