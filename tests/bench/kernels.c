@@ -277,7 +277,7 @@ static double case_seconds(Bench *b, const Case *c) {
 
 static void measure(Bench *b) {
     double most = 0;
-    for (int i = 0; i < b->count; i++) most = fmax(most, b->cases[i].bytes);
+    for (int i = 0; i < b->count; i++) most = b->cases[i].bytes > most ? b->cases[i].bytes : most;
     Shape half = SHAPE((int64_t)(most / 2 / sizeof(real)) + 1);
     Device *device = b->training.device;
     CopyBuffers buffers = {tensor_new(device, MEMORY_ACTIVATIONS, "copy", TYPE_REAL, half),
