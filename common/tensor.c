@@ -1,5 +1,7 @@
 #include "common/tensor.h"
 
+const char *const mesh_axis_names[MESH_AXES] = {"data", "pipe", "tensor"};
+
 int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
 
 int64_t shape_count(Shape shape) {
@@ -25,6 +27,22 @@ ShapeText shape_text(Shape shape) {
     return out;
 }
 
+Place place_of_grad(Place place) {
+    switch (place.kind) {
+    case PLACE_PRIVATE: return (Place){PLACE_PARTIAL, 0};
+    case PLACE_PARTIAL: return (Place){PLACE_REPLICATE, 0};
+    default: return place;
+    }
+}
+
+PlaceText place_text(Place place) {
+    static const char *const names[] = {"Replicate", "Shard", "Partial", "Private"};
+    PlaceText out = {""};
+    int at = snprintf(out.text, sizeof out.text, "%s", names[place.kind]);
+    if (place.kind == PLACE_SHARD) snprintf(out.text + at, sizeof out.text - (size_t)at, "(%d)", place.axis);
+    return out;
+}
+
 Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape) {
     Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = class};
     if (device) t.data = device_alloc(device, class, tensor_bytes(&t), name);
@@ -47,9 +65,8 @@ void tensor_set_scalar(Tensor *t, double value) {
 }
 
 void tensor_check_not_partial(const Tensor *t, const char *op) {
-    static const char *const axes[MESH_AXES] = {"data", "pipe", "tensor"};
     for (int axis = 0; axis < MESH_AXES; axis++)
         CHECK(t->place[axis].kind != PLACE_PARTIAL,
               "each device holds a term of a sum: all-reduce it (op_reduce) before an op that is not linear",
-              "%s: '%s' is Partial on the mesh axis '%s'", op, t->name, axes[axis]);
+              "%s: '%s' is Partial on the mesh axis '%s'", op, t->name, mesh_axis_names[axis]);
 }

@@ -5,7 +5,8 @@
  *   Shard(axis)   each holds its slice along one axis of the shape
  *   Partial       each holds a term of a sum
  *   Private       each holds a value of its own, such as its slice of the batch
- * Zero-initialised, a tensor is Replicate on every axis: what one device has. */
+ * Zero-initialised, a tensor is Replicate on every axis: what one device has. A value's placement fixes its gradient's:
+ * Replicate and Shard keep theirs, Private has a Partial gradient, Partial a Replicate one. */
 #ifndef TENSOR_H
 #define TENSOR_H
 
@@ -31,6 +32,7 @@ typedef struct {
     int axis; /* of the shape, for PLACE_SHARD */
 } Place;
 typedef enum { MESH_DATA, MESH_PIPE, MESH_TENSOR, MESH_AXES } MeshAxis;
+extern const char *const mesh_axis_names[MESH_AXES];
 
 typedef struct Tensor Tensor;
 struct Tensor {
@@ -57,6 +59,13 @@ typedef struct {
     char text[96];
 } ShapeText;
 ShapeText shape_text(Shape shape);
+
+Place place_of_grad(Place place);
+/* "Shard(1)" and the like, for messages. */
+typedef struct {
+    char text[24];
+} PlaceText;
+PlaceText place_text(Place place);
 
 /* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL:
  * the shape alone. */
