@@ -23,6 +23,9 @@ typedef struct Kernels {
     void (*copy)(Queue *q, const Tensor *x, Tensor *y);                 /* y = x, same count */
     void (*add)(Queue *q, const Tensor *a, const Tensor *b, Tensor *y); /* y = a + b */
     void (*accumulate)(Queue *q, const Tensor *x, Tensor *y);           /* y += x */
+    /* along `axis`: y[y_first + i] (+)= x[x_first + i] for 0 <= i < count; the other axes of x and y are equal */
+    void (*copy_slice)(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
+                       int64_t count, bool add);
     /* y (+)= s x with the scalar s (1) on the device; x may be y */
     void (*scale)(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add);
 

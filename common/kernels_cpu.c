@@ -66,6 +66,25 @@ static void accumulate(Queue *q, const Tensor *x, Tensor *y) {
     EACH(q, count) Y[i] += X[i];
 }
 
+static void copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
+                       int64_t count, bool add_to) {
+    int64_t outer = 1, inner = 1; /* elements in front of the axis and behind it */
+    for (int i = 0; i < axis; i++) outer *= y->shape.size[i];
+    for (int i = axis + 1; i < y->shape.rank; i++) inner *= y->shape.size[i];
+    int64_t block = count * inner, x_step = x->shape.size[axis] * inner, y_step = y->shape.size[axis] * inner;
+    const real *X = tensor_reals(x) + x_first * inner;
+    real *Y = tensor_reals(y) + y_first * inner;
+    PARALLEL(q, outer * block > WORTH)
+    for (int64_t o = 0; o < outer; o++) {
+        const real *from = X + o * x_step;
+        real *to = Y + o * y_step;
+        if (add_to)
+            for (int64_t i = 0; i < block; i++) to[i] += from[i];
+        else
+            memcpy(to, from, (size_t)block * sizeof *to);
+    }
+}
+
 static void scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_to) {
     const real *X = tensor_reals(x), S = tensor_reals(s)[0];
     real *Y = tensor_reals(y);
@@ -180,6 +199,7 @@ const Kernels kernels_cpu = {
     .copy = copy,
     .add = add,
     .accumulate = accumulate,
+    .copy_slice = copy_slice,
     .scale = scale,
     .matmul = cpu_matmul,
     .sum_rows = cpu_sum_rows,

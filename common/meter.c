@@ -35,6 +35,15 @@ METERED(add, (const Tensor *a, const Tensor *b, Tensor *y), (a, b, y),
         COST(.other = each(y, false, 1), .bytes = 3 * once(y)), y)
 METERED(accumulate, (const Tensor *x, Tensor *y), (x, y),
         COST(.other = each(y, false, 1), .bytes = 3 * once(y)), y)
+
+static Cost copy_slice_cost(const Tensor *y, int axis, int64_t count, bool to) {
+    int64_t moved = tensor_count(y) / max64(y->shape.size[axis], 1) * count;
+    return (Cost){.other = to ? moved : 0, .bytes = (to ? 3 : 2) * moved * element_bytes(y->type)};
+}
+
+METERED(copy_slice,
+        (const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis, int64_t count, bool to),
+        (x, x_first, y, y_first, axis, count, to), copy_slice_cost(y, axis, count, to), x, y)
 METERED(scale, (const Tensor *s, const Tensor *x, Tensor *y, bool to), (s, x, y, to),
         COST(.other = each(y, to, 1), .bytes = once(x) + into(y, to)), y)
 
@@ -232,6 +241,7 @@ static const Kernels kernels_metered = {
     .copy = copy,
     .add = add,
     .accumulate = accumulate,
+    .copy_slice = copy_slice,
     .scale = scale,
     .matmul = matmul,
     .sum_rows = sum_rows,

@@ -112,7 +112,9 @@ void tape_drop(Tape *tape, Tensor *x) {
 Tensor *tape_grad(Tape *tape, Tensor *x, bool *add) {
     if (x->constant) return NULL;
     *add = x->grad != NULL;
-    if (!x->grad) x->grad = tape_tensor(tape, x->name, TYPE_REAL, x->shape, x);
+    if (*add) return x->grad;
+    x->grad = tape_tensor(tape, x->name, TYPE_REAL, x->shape, x);
+    for (int axis = 0; axis < MESH_AXES; axis++) x->grad->place[axis] = place_of_grad(x->place[axis]);
     return x->grad;
 }
 

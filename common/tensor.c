@@ -1,5 +1,6 @@
 #include "common/tensor.h"
 
+const char *const place_kind_names[] = {"Replicate", "Shard", "Partial", "Private"};
 const char *const mesh_axis_names[MESH_AXES] = {"data", "pipe", "tensor"};
 
 int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
@@ -36,9 +37,8 @@ Place place_of_grad(Place place) {
 }
 
 PlaceText place_text(Place place) {
-    static const char *const names[] = {"Replicate", "Shard", "Partial", "Private"};
     PlaceText out = {""};
-    int at = snprintf(out.text, sizeof out.text, "%s", names[place.kind]);
+    int at = snprintf(out.text, sizeof out.text, "%s", place_kind_names[place.kind]);
     if (place.kind == PLACE_SHARD) snprintf(out.text + at, sizeof out.text - (size_t)at, "(%d)", place.axis);
     return out;
 }

@@ -27,6 +27,7 @@ typedef struct {
 #define SHAPE(...) ((Shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
 
 typedef enum { PLACE_REPLICATE, PLACE_SHARD, PLACE_PARTIAL, PLACE_PRIVATE } PlaceKind;
+extern const char *const place_kind_names[];
 typedef struct {
     PlaceKind kind;
     int axis; /* of the shape, for PLACE_SHARD */

@@ -75,6 +75,10 @@ static void test_kernels(Device *device) {
     cost_is("matmul, the other transposed", 2 * R * C * F, 0, 0, R * F + C * F + R * C);
     k->add(q, &x, &x2, &x);
     cost_is("add", 0, 0, R * C, 3 * R * C);
+    k->copy_slice(q, &x, 1, &x2, 3, 1, 2, false); /* two of T rows of each window */
+    cost_is("copy of a slice", 0, 0, 0, 2 * B * 2 * C);
+    k->copy_slice(q, &x, 1, &x2, 3, 1, 2, true);
+    cost_is("copy of a slice, added to", 0, 0, B * 2 * C, 3 * B * 2 * C);
     k->layernorm(q, &x, &gain, NULL, 1e-5, &x2, &stats);
     cost_is("layernorm", 0, 0, 7 * R * C, 2 * R * C + C + 2 * R);
     k->gelu_backward(q, &x, &x2, &x, true);
