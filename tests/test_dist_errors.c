@@ -1,6 +1,8 @@
 /* What the mesh and its ops refuse: sizes that make no mesh, placements that an op does not take, axes that cannot be
  * cut. Each error names the op, the tensor, what is wrong, and what would help. The groups here have a size and no
- * devices: everything is refused before anyone is asked. */
+ * devices: everything is refused before anyone is asked.
+ *
+ * TEST variants: float asan */
 #define _GNU_SOURCE
 #include "common/dist_ops.h"
 #include "tests/expect_exit.h"
