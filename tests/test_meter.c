@@ -246,25 +246,9 @@ int main(void) {
     config.model.T = 48;
     test_step(&config, "tied, gelu");
     test_profile(&config);
-    config.model = (ModelConfig){.V = 307,
-                                 .C = 72,
-                                 .F = 100,
-                                 .L = 3,
-                                 .H = 6,
-                                 .K = 2,
-                                 .T = 70,
-                                 .norm = NORM_RMSNORM,
-                                 .positions = POSITIONS_ROPE,
-                                 .activation = ACTIVATION_SWIGLU,
-                                 .bias = true,
-                                 .dropout = 0.2,
-                                 .norm_eps = 1e-6,
-                                 .init_deviation = 0.05};
+    config.model = awkward_model();
     test_step(&config, "rope, grouped, swiglu, biases, dropout");
-    config.model.norm = NORM_LAYERNORM;
-    config.model.norm_place = NORM_POST;
-    config.model.positions = POSITIONS_LEARNED;
-    config.model.activation = ACTIVATION_RELU;
+    config.model = awkward_post_norm_model();
     test_step(&config, "post-norm, relu, learned positions");
     return tap_done();
 }

@@ -281,26 +281,9 @@ int main(void) {
     check_all(&config, "tiny");
 
     config.micro_batch = 1, config.num_microbatches = config.global_batch = 3;
-    config.model = (ModelConfig){.V = 307,
-                                 .C = 72,
-                                 .F = 100,
-                                 .L = 3,
-                                 .H = 6,
-                                 .K = 2,
-                                 .T = 70,
-                                 .norm = NORM_RMSNORM,
-                                 .positions = POSITIONS_ROPE,
-                                 .activation = ACTIVATION_SWIGLU,
-                                 .bias = true,
-                                 .dropout = 0.2,
-                                 .norm_eps = 1e-6,
-                                 .init_deviation = 0.05};
+    config.model = awkward_model();
     check_all(&config, "rope, grouped, dropout");
-    config.model.norm = NORM_LAYERNORM;
-    config.model.norm_place = NORM_POST;
-    config.model.positions = POSITIONS_LEARNED;
-    config.model.activation = ACTIVATION_RELU;
-    config.model.init = INIT_XAVIER;
+    config.model = awkward_post_norm_model();
     check_all(&config, "post-norm, learned, dropout");
     return tap_done();
 }

@@ -44,6 +44,36 @@ typedef struct {
     Tensor seed;
 } Training;
 
+/* Two small models whose sizes divide nothing evenly. One has rotary positions, grouped heads, swiglu, biases and
+ * dropout ... */
+static inline ModelConfig awkward_model(void) {
+    return (ModelConfig){.V = 307,
+                         .C = 72,
+                         .F = 100,
+                         .L = 3,
+                         .H = 6,
+                         .K = 2,
+                         .T = 70,
+                         .norm = NORM_RMSNORM,
+                         .positions = POSITIONS_ROPE,
+                         .activation = ACTIVATION_SWIGLU,
+                         .bias = true,
+                         .dropout = 0.2,
+                         .norm_eps = 1e-6,
+                         .init_deviation = 0.05};
+}
+
+/* ... the other is post-norm, with relu and learned positions. */
+static inline ModelConfig awkward_post_norm_model(void) {
+    ModelConfig model = awkward_model();
+    model.norm = NORM_LAYERNORM;
+    model.norm_place = NORM_POST;
+    model.positions = POSITIONS_LEARNED;
+    model.activation = ACTIVATION_RELU;
+    model.init = INIT_XAVIER;
+    return model;
+}
+
 static inline Training training_new(const Config *config, int64_t window, int skew, double masked) {
     Training t = {
         .config = *config,
