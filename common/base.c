@@ -216,6 +216,14 @@ static int remove_one(const char *path, const struct stat *info, int type, struc
     return remove(path);
 }
 
+char *file_temp_folder(const char *name) {
+    const char *parent = getenv("TMPDIR");
+    char *folder = xprintf("%s/%s-XXXXXX", parent && *parent ? parent : "/tmp", name);
+    CHECK(mkdtemp(folder), "set TMPDIR to a folder that can be written", "cannot make a folder '%s': %s",
+          folder, strerror(errno));
+    return folder;
+}
+
 void file_remove(const char *path) {
     bool removed = nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
     CHECK(removed, NULL, "cannot remove '%s': %s", path, strerror(errno));

@@ -70,6 +70,9 @@ void file_unmap(const void *data, size_t count);
 bool file_exists(const char *path);
 /* Makes a folder and those above it. */
 void file_make_folder(const char *path);
+/* Makes an empty folder for a while, below TMPDIR or else /tmp: "/tmp/shard-k3Xq9Z" for "shard". The caller removes it
+ * and frees its name. */
+char *file_temp_folder(const char *name);
 /* Only one process works in a folder that is there: the lock goes with the process. Another one that has it ends this
  * one, with `hint`. */
 void file_lock_folder(const char *path, const char *hint);

@@ -193,9 +193,7 @@ static bool first_of_machine(void) {
 const char *watch_start(void) {
     static char path[108]; /* what a socket's address holds */
     if (!first_of_machine()) return "";
-    const char *parent = getenv("TMPDIR");
-    char *folder = xprintf("%s/shard-XXXXXX", parent ? parent : "/tmp");
-    CHECK(mkdtemp(folder), "set TMPDIR to a folder that can be written", "cannot make a folder '%s'", folder);
+    char *folder = file_temp_folder("shard");
     CHECK(snprintf(path, sizeof path, "%s/watch", folder) < (int)sizeof path,
           "set TMPDIR to a folder with a short name", "the name '%s' is too long for a socket", folder);
     free(folder);

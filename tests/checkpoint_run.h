@@ -6,7 +6,8 @@
 #include "common/checkpoint.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
+
+#include <stdlib.h>
 
 static char *folder;
 

@@ -5,7 +5,8 @@
 #include "common/rng.h"
 #include "common/shards.h"
 #include "tests/expect_exit.h"
-#include "tests/temp_folder.h"
+
+#include <stdlib.h>
 
 enum { FOLDER_VOCAB = 300, FOLDER_SHARDS = 3, SHARD_TOKENS = 700 };
 

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "tests/checkpoint_run.h"
 
+#include <stdlib.h>
 #include <signal.h>
 #include <sys/resource.h>
 
@@ -234,7 +235,7 @@ static void test_full_disk(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     test_round_trip();
     test_other_model();
     test_damage();

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "tests/checkpoint_run.h"
 
+#include <stdlib.h>
 #include <dlfcn.h>
 #include <signal.h>
 #ifdef __linux__
@@ -144,7 +145,7 @@ static void test_random_kills(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     test_kills(300, "a new step");
     test_kills(200, "the newest step once more");
     test_first_kills();

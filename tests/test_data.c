@@ -6,6 +6,8 @@
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 
+#include <stdlib.h>
+
 static char *folder;
 static int32_t *written[2]; /* the tokens of each split */
 static int32_t end_of_text;
@@ -182,7 +184,7 @@ static void test_facts(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     Tokenizer *tokenizer = make_tokenizer(folder);
     end_of_text = tokenizer_end_of_text(tokenizer);
     written[SPLIT_TRAIN] = make_split(folder, tokenizer, SPLIT_TRAIN, FOLDER_SHARDS);

@@ -6,7 +6,8 @@
 #include "common/safetensors.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
+
+#include <stdlib.h>
 
 enum { MUTATIONS = 700 };
 
@@ -64,7 +65,7 @@ static void mutate(Str *s, Rng *rng) {
 }
 
 int main(void) {
-    char *folder = temp_folder(), *path = xprintf("%s/fuzz.safetensors", folder);
+    char *folder = file_temp_folder("shard-test"), *path = xprintf("%s/fuzz.safetensors", folder);
     size_t bytes;
     char *valid = file_read("tests/reference/python.safetensors", &bytes);
     Rng rng = {1, rng_stream("tests.fuzz_safetensors"), 0};

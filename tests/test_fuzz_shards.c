@@ -6,6 +6,8 @@
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 
+#include <stdlib.h>
+
 enum { MUTATIONS = 300 };
 
 static void read_everything(void *folder) {
@@ -46,7 +48,7 @@ static void mutate(Str *s, Rng *rng) {
 }
 
 int main(void) {
-    char *folder = temp_folder();
+    char *folder = file_temp_folder("shard-test");
     Tokenizer *tokenizer = make_tokenizer(folder);
     free(make_split(folder, tokenizer, SPLIT_TRAIN, FOLDER_SHARDS));
     free(make_split(folder, tokenizer, SPLIT_VALIDATION, 1));

@@ -1,18 +1,19 @@
 /* Tokenizer files changed at random, the same way each time: every one is refused with one line, or gives a
  * tokenizer that keeps its promises. A child walks through the changes until one ends it, then the next child
  * goes on behind that one; so all that a file can do is seen under the sanitizers. TEST variants: asan */
-#define _GNU_SOURCE /* mkdtemp */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "common/rng.h"
 #include "common/tokenizer.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 #define SEEDS    500 /* of each file */
 
-static char folder[] = "/tmp/test_fuzz_tokenizer.XXXXXX";
+static char *folder;
 
 /* ---- changes ---- */
 
@@ -194,7 +195,8 @@ int main(int argc, char **argv) {
     base_set_program(argv[0]);
     struct Progress *shared =
         mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (!ok(mkdtemp(folder) && shared != MAP_FAILED, "a folder to work in")) return tap_done();
+    if (!ok(shared != MAP_FAILED, "memory that a child shares")) return tap_done();
+    folder = file_temp_folder("shard-test");
     fuzz(shared, FIXTURES "tokenizer.json", "whole.json", "whole.json");
     fuzz(shared, FIXTURES "odd.json", "odd.json", "odd.json");
     char *merges = xprintf("%s/merges.txt", folder);
@@ -207,5 +209,6 @@ int main(int argc, char **argv) {
     free(merges);
     munmap(shared, sizeof *shared);
     file_remove(folder);
+    free(folder);
     return tap_done();
 }

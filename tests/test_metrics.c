@@ -5,8 +5,8 @@
 #include "common/metrics.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <signal.h>
 
 static char *folder, *csv;
@@ -167,7 +167,7 @@ static void test_full_disk(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     csv = xprintf("%s/loss.csv", folder);
     test_writing();
     test_resuming();

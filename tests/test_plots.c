@@ -6,8 +6,8 @@
 #include "common/metrics.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <errno.h>
 #include <sys/stat.h>
 
@@ -306,7 +306,7 @@ static void test_other_gnuplots(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     test_pictures();
     test_hopeless_data();
     test_hopeless_names();

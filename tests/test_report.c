@@ -3,8 +3,8 @@
 #include "common/report.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <math.h>
 
 static void set_unknown(void *report) { report_set_integer(report, "looss", 1); }
@@ -35,7 +35,7 @@ int main(void) {
                                        "memory",
                                        "comm",
                                        "seconds"};
-    char *folder = temp_folder(), *path = xprintf("%s/report.json", folder);
+    char *folder = file_temp_folder("shard-test"), *path = xprintf("%s/report.json", folder);
     char *arguments[] = {(char[]){"build/02"}, (char[]){"--seed"}, (char[]){"7 \"8\""}, (char[]){"\xff"}};
     json_t *report = report_new("02_minigpt", COUNT_OF(arguments), arguments);
     report_set_real(report, "loss", 0.1 + 0.2);

@@ -5,8 +5,8 @@
 #include "common/checkpoint.h"
 #include "common/metrics.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -233,7 +233,7 @@ static void test_plot_runs(void) {
 
 int main(int argc, char **argv) {
     (void)argc;
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     char *self = realpath(argv[0], NULL);
     *strrchr(self, '/') = 0; /* build/tests/test_run_tools: the programs are one folder up */
     programs = xprintf("%s/..", self);

@@ -5,8 +5,8 @@
 #include "common/safetensors.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <math.h>
 
 static char *folder;
@@ -318,7 +318,7 @@ static void test_full_disk(void) {
 }
 
 int main(void) {
-    folder = temp_folder();
+    folder = file_temp_folder("shard-test");
     test_round_trip();
     test_bytes();
     test_python();

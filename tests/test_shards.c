@@ -6,6 +6,8 @@
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 
+#include <stdlib.h>
+
 static char *folder; /* whole and right; what is wrong is made in `bad`, a copy */
 static char *bad;
 
@@ -284,7 +286,7 @@ static void test_round_trip(const Tokenizer *tokenizer, const int32_t *written) 
 }
 
 int main(void) {
-    char *root = temp_folder();
+    char *root = file_temp_folder("shard-test");
     folder = path_of(root, "good");
     bad = path_of(root, "bad");
     file_make_folder(folder);

@@ -5,8 +5,8 @@
 
 #include "common/tokenizer.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static char *path;
@@ -171,7 +171,7 @@ static void test_borders(const char *last) {
 }
 
 int main(void) {
-    char *folder = temp_folder();
+    char *folder = file_temp_folder("shard-test");
     path = xprintf("%s/text.txt", folder);
     test_all_documents();
     test_split_at("at a document", "story %d\n\nends\n<|endoftext|>\n", 1000, "\nstory");

@@ -1,6 +1,5 @@
 /* The tokenizer against the Hugging Face tokenizers library (tests/reference/make_tokenizer_fixtures.py), and
  * what must hold for any text. TEST variants: float asan */
-#define _GNU_SOURCE /* mkdtemp */
 #include "common/rng.h"
 #include "common/tokenizer.h"
 #include "tests/tap.h"
@@ -231,8 +230,7 @@ static void check_sharing(const Tokenizer *t, const char *text, size_t bytes) {
 int main(int argc, char **argv) {
     (void)argc;
     base_set_program(argv[0]);
-    char folder[] = "/tmp/test_tokenizer.XXXXXX";
-    if (!ok(mkdtemp(folder), "a folder to work in")) return tap_done();
+    char *folder = file_temp_folder("shard-test");
     size_t bytes;
     char *text = file_read(FIXTURES "text.txt", &bytes);
     Tokenizer *trained = tokenizer_train(text, bytes, 700);
@@ -247,5 +245,6 @@ int main(int argc, char **argv) {
     tokenizer_free(trained);
     free(text);
     file_remove(folder);
+    free(folder);
     return tap_done();
 }

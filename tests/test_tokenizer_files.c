@@ -1,15 +1,15 @@
 /* Tokenizer files that are damaged, or of a kind that is not read: one line says what is wrong, and where.
  * TEST variants: float asan */
-#define _GNU_SOURCE /* mkdtemp */
 #include "common/tokenizer.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
+#include <stdlib.h>
 #include <jansson.h>
 
 #define FIXTURES "tests/fixtures/tokenizer/"
 
-static char folder[] = "/tmp/test_tokenizer_files.XXXXXX";
+static char *folder;
 
 static void load(void *path) { tokenizer_free(tokenizer_load(path)); }
 
@@ -271,11 +271,12 @@ static void check_calls(void) {
 int main(int argc, char **argv) {
     (void)argc;
     base_set_program(argv[0]);
-    if (!ok(mkdtemp(folder), "a folder to work in")) return tap_done();
+    folder = file_temp_folder("shard-test");
     check_changes();
     check_texts();
     check_pair();
     check_calls();
     file_remove(folder);
+    free(folder);
     return tap_done();
 }

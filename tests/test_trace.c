@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include "common/profile.h"
 #include "tests/tap.h"
-#include "tests/temp_folder.h"
 #include "tests/training.h"
 
 #include <inttypes.h>
@@ -199,7 +198,7 @@ static void test_profile(const char *path) {
 }
 
 int main(void) {
-    char *folder = temp_folder(), *path = xprintf("%s/trace.json", folder);
+    char *folder = file_temp_folder("shard-test"), *path = xprintf("%s/trace.json", folder);
     test_file(path);
     test_limit(path);
     test_kill(path);
