@@ -1,5 +1,7 @@
 #include "common/args.h"
 
+#include "common/device_model.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,6 +131,19 @@ static bool was_given(const Given *given, int count, const char *name) {
     return false;
 }
 
+/* How many devices have a slice of the batch; where the mesh does not fit, which mesh_new refuses, one. */
+static int data_parallel(const Config *c, int devices) {
+    int64_t others = c->tensor_parallel * c->pipeline_parallel;
+    return devices % others == 0 ? (int)max64(devices / others, 1) : 1;
+}
+
+/* The largest micro-batch up to `most` that divides a device's share of the global batch. */
+static int64_t micro_batch_of(int64_t share, int64_t most) {
+    int64_t size = max64(min64(share, most), 1);
+    while (share % size) size--;
+    return size;
+}
+
 /* What a preset says gives way to what follows from the flags. */
 static void let_follow(Config *config, const Config *preset, const Given *given, int count) {
     if (was_given(given, count, "learning-rate") && !was_given(given, count, "min-lr"))
@@ -138,6 +153,9 @@ static void let_follow(Config *config, const Config *preset, const Given *given,
             config->global_batch = 0;
         else if (!was_given(given, count, "micro-batch-size"))
             config->micro_batch = 0;
+    } else if (config->data_parallel > 1 && !was_given(given, count, "micro-batch-size")) {
+        config->micro_batch =
+            micro_batch_of(config->global_batch / config->data_parallel, preset->micro_batch);
     }
 }
 
@@ -164,13 +182,20 @@ Config args_parse(int argc, char **argv, const Program *program) {
     output_dir = xprintf("runs/%s", base_program());
     Config config = *preset;
     config.output_dir = output_dir;
+    config.data_parallel = data_parallel(&config, program->devices);
     if (help) {
+        let_follow(&config, preset, NULL, 0);
         config_check(&config);
         args_help(argv[0], program, &config);
         exit(0);
     }
 
     for (int i = 0; i < count; i++) set(&given[i], given[i].found.own ? program->values : &config);
+    if (program->groups & ARGS_CLOCK && strcmp(config.device_model, "list") == 0) {
+        device_model_print(stdout);
+        exit(0);
+    }
+    config.data_parallel = data_parallel(&config, program->devices);
     let_follow(&config, preset, given, count);
     config_check(&config);
     free(given);

@@ -5,7 +5,7 @@
  * The preset is applied first, wherever --preset stands; then the flags, in order: given twice, the last one
  * counts, so that a script's own flags can be followed by a user's. A value may start with one dash (-1), not
  * with two (--prompt=--hello does it). What was not given follows: --num-microbatches from the batch sizes
- * (or the other way round), --min-lr from --learning-rate in the preset's ratio, --output-dir is
+ * (or the other way round), on several devices also --micro-batch-size from --global-batch-size, --min-lr from --learning-rate in the preset's ratio, --output-dir is
  * runs/PROGRAM.
  *
  * Every mistake is one line on stderr with the value and a hint, exit 2. */
@@ -21,6 +21,7 @@ typedef struct {
     const Flag *own;     /* flags of this program alone; their defaults are what `values` holds at first */
     int own_count;
     void *values; /* what the offsets of `own` count from */
+    int devices;  /* how many run the program; 0 counts as 1 */
 } Program;
 
 /* Also sets the name that messages carry. The result may point into argv. */

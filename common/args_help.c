@@ -14,6 +14,9 @@ static const char *group_title(unsigned group) {
     case ARGS_SAMPLE: return "sampling";
     case ARGS_PROGRESS: return "progress";
     case ARGS_RUN: return "run";
+    case ARGS_CLOCK: return "clock";
+    case ARGS_MESH: return "mesh of devices";
+    case ARGS_OVERLAP: return "gradients";
     default: return "this program";
     }
 }

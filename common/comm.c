@@ -1,9 +1,10 @@
 /* What all kinds of devices have in common: calls are checked, counted and timed here, and carried out by the
  * group's backend. */
 #define _GNU_SOURCE
-#include "common/comm.h"
+#include "common/clock.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 const char *const comm_kind_names[COMM_KINDS] = {"all_reduce", "all_gather", "reduce_scatter", "broadcast",
@@ -30,6 +31,8 @@ CommCallText comm_call_text(const CommCall *call) {
                  types[call->type], detail);
     return t;
 }
+
+static bool is_message(const CommCall *call) { return call->kind == COMM_SEND || call->kind == COMM_RECV; }
 
 /* ---- the account ---- */
 
@@ -61,30 +64,134 @@ static void count_call(Comm *comm, const CommCall *call) {
     }
 }
 
-static void count_seconds(Comm *comm, double seconds) {
-    for (Comm *c = comm; c; c = c->parent) c->seconds += seconds;
+static void count_seconds(Comm *comm, double seconds, double idle) {
+    for (Comm *c = comm; c; c = c->parent) {
+        c->seconds += seconds;
+        c->idle_seconds += idle;
+    }
 }
 
 /* ---- calls ---- */
 
-CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
-    double start = now_seconds();
-    bool message = call.kind == COMM_SEND || call.kind == COMM_RECV;
-    CHECK(call.count >= 0, NULL, "%s in group '%s': a negative count", comm_call_text(&call).text,
-          comm->name);
-    CHECK(call.peer >= 0 && call.peer < comm->size && !(message && call.peer == comm->rank), NULL,
-          "%s by rank %d of group '%s', which has ranks 0 to %d", comm_call_text(&call).text, comm->rank,
-          comm->name, comm->size - 1);
-    count_call(comm, &call);
-    CommRequest *request = comm->backend->start(comm, q, &call);
-    count_seconds(comm, now_seconds() - start);
+struct CommRequest {
+    CommRequest *next;
+    CommCall call;
+    Queue *queue;
+    void *started;     /* the backend's */
+    double issued;     /* when the queue came to it */
+    double ready;      /* when it can begin, as far as this rank knows */
+    bool done;         /* and then: */
+    double begin, end; /* by the queue's clock */
+};
+
+static CommRequest *unused;
+
+static CommRequest *request_new(Comm *comm, const CommCall *call) {
+    CommRequest *request = unused;
+    if (request)
+        unused = request->next;
+    else
+        request = xmalloc(sizeof *request);
+    *request = (CommRequest){.call = *call};
+    if (is_message(call)) return request;
+    CommRequest **end = &comm->collectives;
+    while (*end) end = &(*end)->next;
+    *end = request;
     return request;
 }
 
-void comm_wait(Comm *comm, Queue *q, CommRequest *request) {
+static double message_bytes(const CommCall *call) {
+    return (double)(call->count * element_bytes(call->type));
+}
+
+static bool has_clock(const Queue *q) { return q && q->clock; }
+
+/* By the model clock a message leaves when those before it have left. */
+static double when_ready(Comm *comm, const Queue *q, const CommCall *call) {
+    double now = queue_now(q);
+    if (!has_clock(q)) return now;
+    if (comm->clock_number != q->clock->number) {
+        comm->clock_number = q->clock->number;
+        comm->done_until = comm->sent_until = 0;
+    }
+    if (call->kind != COMM_SEND) return now;
+    double ready = fmax(now, comm->sent_until);
+    comm->sent_until =
+        ready + message_bytes(call) / clock_message_bandwidth(q->clock->model, comm->world_rank[comm->rank],
+                                                              comm->world_rank[call->peer]);
+    return ready;
+}
+
+CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
     double start = now_seconds();
-    comm->backend->wait(comm, q, request);
-    count_seconds(comm, now_seconds() - start);
+    CHECK(call.count >= 0, NULL, "%s in group '%s': a negative count", comm_call_text(&call).text,
+          comm->name);
+    CHECK(call.peer >= 0 && call.peer < comm->size && !(is_message(&call) && call.peer == comm->rank), NULL,
+          "%s by rank %d of group '%s', which has ranks 0 to %d", comm_call_text(&call).text, comm->rank,
+          comm->name, comm->size - 1);
+    count_call(comm, &call);
+    CommRequest *request = request_new(comm, &call);
+    request->queue = q;
+    request->issued = queue_now(q);
+    request->ready = when_ready(comm, q, &call);
+    request->started = comm->backend->start(comm, q, &call, request->ready);
+    if (!has_clock(q)) count_seconds(comm, now_seconds() - start, 0);
+    return request;
+}
+
+/* When the call began and ended by the model clock. others: when the last rank, or the sender, was ready. */
+static void model_times(Comm *comm, const Queue *q, CommRequest *request, double others) {
+    const DeviceModel *model = q->clock->model;
+    const CommCall *call = &request->call;
+    if (!is_message(call)) {
+        request->begin = fmax(fmax(others, request->ready), comm->done_until);
+        request->end = request->begin + clock_collective_seconds(model, comm, call);
+        comm->done_until = request->end;
+        return;
+    }
+    int self = comm->world_rank[comm->rank], peer = comm->world_rank[call->peer];
+    bool sends = call->kind == COMM_SEND;
+    int from = sends ? self : peer, to = sends ? peer : self;
+    double moving = message_bytes(call) / clock_message_bandwidth(model, from, to);
+    request->begin = sends ? request->ready : others; /* which may be before anyone waits for it */
+    request->end = request->begin + moving + (sends ? 0 : clock_message_latency(model, from, to));
+}
+
+/* Waits for a call in real time. */
+static void finish(Comm *comm, CommRequest *request) {
+    double start = now_seconds();
+    CommArrival arrival = comm->backend->wait(comm, request->queue, request->started);
+    request->done = true;
+    if (has_clock(request->queue)) {
+        model_times(comm, request->queue, request, arrival.ready);
+    } else {
+        count_seconds(comm, now_seconds() - start, arrival.idle);
+        request->begin = request->issued;
+        request->end = now_seconds();
+    }
+    CommEvent event = {comm, request->call, arrival.number, request->begin, request->end};
+    for (const Comm *c = comm; c; c = c->parent)
+        if (c->observer.done) c->observer.done(c->observer.context, &event);
+}
+
+/* The queue goes on when the call is done. Of that time, idle is what passes before it begins. */
+static void advance(Comm *comm, Clock *clock, const CommRequest *request) {
+    double waited = fmax(request->end - clock->now, 0);
+    count_seconds(comm, waited, fmin(waited, fmax(request->begin - clock->now, 0)));
+    clock->now += waited;
+}
+
+void comm_wait(Comm *comm, Queue *q, CommRequest *request) {
+    /* collectives are done in their order, and each begins by the model clock when the one before has ended */
+    while (!request->done && !is_message(&request->call)) {
+        CommRequest *first = comm->collectives;
+        comm->collectives = first->next;
+        finish(comm, first);
+    }
+    if (!request->done) finish(comm, request);
+    if (has_clock(q)) advance(comm, q->clock, request);
+    request->next = unused;
+    unused = request;
 }
 
 static void call_and_wait(Comm *comm, Queue *q, CommCall call) {

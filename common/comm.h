@@ -52,26 +52,55 @@ typedef struct {
 typedef struct Comm Comm;
 typedef struct CommRequest CommRequest; /* a call under way */
 
+/* What becomes known when a call is done. */
+typedef struct {
+    double
+        ready; /* the latest of those that the ranks of a collective, or the sender of a recv, gave to start */
+    int64_t
+        number;  /* of the call: collectives of a group are counted, and messages from one rank to another */
+    double idle; /* seconds of this machine's asleep, or looking for others that have not come yet */
+} CommArrival;
+
 /* What a kind of device must be able to do: a backend is one of these. */
 typedef struct {
     const char *name;
-    CommRequest *(*start)(Comm *comm, Queue *q, const CommCall *call); /* never blocks */
-    void (*wait)(Comm *comm, Queue *q, CommRequest *request);          /* and frees the request */
+    /* Never blocks; the result is the backend's own. ready: travels with the call. */
+    void *(*start)(Comm *comm, Queue *q, const CommCall *call, double ready);
+    CommArrival (*wait)(Comm *comm, Queue *q, void *started); /* and frees what start gave */
     Comm *(*split)(Comm *comm, int color, int key, const char *name);
     void (*close)(Comm *comm);
 } CommBackend;
+
+/* Told of every call when it has been waited for; may be NULL. Times are the queue's (queue_now). */
+typedef struct {
+    const Comm *comm;
+    CommCall call;
+    int64_t number; /* as CommArrival has it */
+    double begin,
+        end; /* when it began to move, and was done; without a clock of its own: was issued, and waited for */
+} CommEvent;
+typedef struct {
+    void (*done)(void *context, const CommEvent *event);
+    void *context;
+} CommObserver;
 
 struct Comm {
     const CommBackend *backend;
     const char *name;
     int rank, size;
-    int local_size; /* how many of them share this machine */
-    Comm *parent;   /* the group it was split from; NULL for the first */
+    int local_size;        /* how many of them share this machine */
+    Comm *parent;          /* the group it was split from; NULL for the first */
+    const int *world_rank; /* of each member */
 
     /* since the start; those of a group hold those of the groups that were split from it */
     CommCount counts[COMM_KINDS];
-    double seconds;      /* in calls */
-    double idle_seconds; /* of these: asleep, or looking for others that have not come yet */
+    double seconds;      /* in calls: what the queue waited for them */
+    double idle_seconds; /* of these: waiting for others that had not come yet */
+
+    CommObserver observer;         /* of this group, and of those that are split from it */
+    CommRequest *collectives;      /* under way, the first one first */
+    int clock_number;              /* by which clock: */
+    double done_until, sent_until; /* its collectives are done; its messages have left */
 };
 
 /* The ranks that mpiexec (or srun) started, as the group "world". Started without: a group of one, and MPI is not

@@ -15,17 +15,20 @@ typedef struct {
         number; /* of the call: collectives of a group are counted, and messages from one rank to another */
     int64_t count;
     int32_t kind, type, reduction, peer;
+    double ready; /* as its rank gave it to start */
 } CommHeader;
 
 typedef struct Group Group;
+typedef struct GroupRequest GroupRequest;
 
-struct CommRequest {
-    CommRequest *next;
+struct GroupRequest {
+    GroupRequest *next;
     Group *group;
     CommCall call;
     int64_t number;
     int64_t round; /* of a collective: the one it is in */
     bool posted;   /* ... and whether this rank has posted it */
+    double ready;  /* its own, and in the end the latest that counts (CommArrival) */
     int64_t moved; /* of a message: bytes that have left, or come; -1 before its header has */
     bool done;
     void *handle; /* for comm_messages.c, which keeps it with the request */
@@ -41,25 +44,24 @@ typedef struct {
     /* the slot for this rank's next round */
     char *(*slot)(Group *g);
     /* gives the slot to the others */
-    void (*post)(Group *g, const CommRequest *request);
+    void (*post)(Group *g, const GroupRequest *request);
     /* has everyone posted this round? Then its slots can be read until this rank posts the next. */
     bool (*arrived)(Group *g);
     CommHeader (*header)(const Group *g, int rank);
     /* the part of the slot of `writer` that this rank is to read in the round that has arrived */
     const char *(*read)(Group *g, int writer, const Span spans[SLOT_PARTS], SlotPart part);
     /* a send or recv goes as far as it can: true when that was any way */
-    bool (*move)(Group *g, CommRequest *request);
+    bool (*move)(Group *g, GroupRequest *request);
     void (*close)(Group *g);
 } Transport;
 
 struct Group {
     Comm comm; /* comes first: a Comm of this backend is a Group */
     const Transport *transport;
-    int *world_rank;                             /* of each member */
-    int64_t calls, *sent, *received;             /* how many collectives; messages to and from each member */
-    const void **rows;                           /* scratch: two for each member */
-    CommRequest *collectives, **collectives_end; /* under way, in order: one is in its rounds at a time */
-    CommRequest *messages, **messages_end;
+    int64_t calls, *sent, *received;              /* how many collectives; messages to and from each member */
+    const void **rows;                            /* scratch: two for each member */
+    GroupRequest *collectives, **collectives_end; /* under way, in order: one is in its rounds at a time */
+    GroupRequest *messages, **messages_end;
     Group *next; /* all groups of this process */
 
     struct SharedGroup *shared;      /* of comm_shared.c */
@@ -68,12 +70,12 @@ struct Group {
 
 /* ---- comm_rounds.c ---- */
 
-CommHeader request_header(const CommRequest *request);
-/* A recv has got this header: ends the program when its sender sends something else. */
-void check_message(const CommRequest *request, CommHeader header);
+CommHeader request_header(const GroupRequest *request);
+/* A recv has got this header: ends the program when its sender sends something else. Takes over when that was ready. */
+void check_message(GroupRequest *request, CommHeader header);
 
 /* Goes on with a collective as far as it can: true when that was any way. */
-bool rounds_advance(CommRequest *request);
+bool rounds_advance(GroupRequest *request);
 /* What `reader` reads of the slot of `writer` in a round of a group of n. */
 void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int reader, Span spans[SLOT_PARTS]);
 
@@ -114,7 +116,7 @@ int messages_max_id(void);
 
 /* For a rank that has waited for a while: ends the program when every rank waits, for ever. moves: how often a call of
  * this rank has gone on. */
-void stall_look(int64_t moves, const CommRequest *waits_for);
+void stall_look(int64_t moves, const GroupRequest *waits_for);
 
 /* ---- comm_mpi.c ---- */
 

@@ -62,14 +62,14 @@ static void send_pieces(const CommHeader *header, const char *const *data, const
 
 static char *messages_slot(Group *g) { return g->by_message->slot; }
 
-static void messages_post(Group *g, const CommRequest *request) {
+static void messages_post(Group *g, const GroupRequest *request) {
     Messages *m = g->by_message;
     int n = g->comm.size, rank = g->comm.rank;
     m->header = request_header(request);
     m->request_count = 0;
     for (int k = 1; k < n; k++) { /* each begins with its neighbours, so that not all send to one at a time */
         int from = (rank + n - k) % n;
-        MPI_Irecv(m->received + from * m->stride, (int)m->stride, MPI_BYTE, g->world_rank[from],
+        MPI_Irecv(m->received + from * m->stride, (int)m->stride, MPI_BYTE, g->comm.world_rank[from],
                   tag_of(g, true), MPI_COMM_WORLD, &m->requests[m->request_count++]);
     }
     for (int k = 1; k < n; k++) {
@@ -82,7 +82,7 @@ static void messages_post(Group *g, const CommRequest *request) {
             data[part] = m->slot + spans[part].offset;
             bytes[part] = spans[part].bytes;
         }
-        send_pieces(&m->header, data, bytes, g->world_rank[to], tag_of(g, true),
+        send_pieces(&m->header, data, bytes, g->comm.world_rank[to], tag_of(g, true),
                     &m->requests[m->request_count++]);
     }
 }
@@ -116,14 +116,14 @@ typedef struct {
     int64_t piece; /* bytes under way */
 } Move;
 
-static int64_t next_piece(const CommRequest *request) {
+static int64_t next_piece(const GroupRequest *request) {
     int64_t total = request->call.count * element_bytes(request->call.type);
     return min64(PIECE_BYTES, total - max64(request->moved, 0));
 }
 
 /* Begins to send the next piece. */
-static void begin_send(Group *g, const CommRequest *request, Move *move) {
-    int to = g->world_rank[request->call.peer];
+static void begin_send(Group *g, const GroupRequest *request, Move *move) {
+    int to = g->comm.world_rank[request->call.peer];
     const char *data[2] = {(const char *)request->call.in + max64(request->moved, 0)};
     int64_t bytes[2] = {next_piece(request)};
     move->header = request_header(request);
@@ -132,8 +132,8 @@ static void begin_send(Group *g, const CommRequest *request, Move *move) {
 }
 
 /* Begins to receive the next piece, when it is there. */
-static void begin_recv(Group *g, const CommRequest *request, Move *move) {
-    int from = g->world_rank[request->call.peer], there, bytes;
+static void begin_recv(Group *g, GroupRequest *request, Move *move) {
+    int from = g->comm.world_rank[request->call.peer], there, bytes;
     MPI_Message message;
     MPI_Status status;
     MPI_Improbe(from, tag_of(g, false), MPI_COMM_WORLD, &there, &message, &status);
@@ -158,7 +158,7 @@ static void begin_recv(Group *g, const CommRequest *request, Move *move) {
     MPI_Type_free(&type);
 }
 
-static bool messages_move(Group *g, CommRequest *request) {
+static bool messages_move(Group *g, GroupRequest *request) {
     if (!request->handle) {
         request->handle = xcalloc(1, sizeof(Move));
         ((Move *)request->handle)->mpi = MPI_REQUEST_NULL;

@@ -13,34 +13,35 @@
 #include <string.h>
 
 World world;
-static Group *groups;       /* of this process */
-static CommRequest *unused; /* requests */
-static int next_id = 1;     /* for groups that MPI serves */
-static int64_t moves;       /* how often a call has gone on */
+static Group *groups;        /* of this process */
+static GroupRequest *unused; /* requests */
+static int next_id = 1;      /* for groups that MPI serves */
+static int64_t moves;        /* how often a call has gone on */
 
 /* ---- calls under way ---- */
 
-static CommRequest *request_new(Group *g, const CommCall *call) {
-    CommRequest *request = unused;
+static GroupRequest *request_new(Group *g, const CommCall *call, double ready) {
+    GroupRequest *request = unused;
     if (request)
         unused = request->next;
     else
         request = xcalloc(1, sizeof *request);
-    *request = (CommRequest){.group = g, .call = *call, .moved = -1, .handle = request->handle};
+    *request =
+        (GroupRequest){.group = g, .call = *call, .moved = -1, .ready = ready, .handle = request->handle};
     return request;
 }
 
 /* A message goes on when no earlier one to, or from, the same rank is under way. */
-static bool is_first(const Group *g, const CommRequest *request) {
-    for (const CommRequest *r = g->messages; r != request; r = r->next)
+static bool is_first(const Group *g, const GroupRequest *request) {
+    for (const GroupRequest *r = g->messages; r != request; r = r->next)
         if (!r->done && r->call.kind == request->call.kind && r->call.peer == request->call.peer)
             return false;
     return true;
 }
 
 /* Takes finished calls out of a list. */
-static void drop_done(CommRequest **list, CommRequest ***end) {
-    CommRequest **link = list;
+static void drop_done(GroupRequest **list, GroupRequest ***end) {
+    GroupRequest **link = list;
     while (*link)
         if ((*link)->done)
             *link = (*link)->next;
@@ -51,7 +52,7 @@ static void drop_done(CommRequest **list, CommRequest ***end) {
 
 static bool group_advance(Group *g) {
     bool moved = false;
-    for (CommRequest *r = g->messages; r; r = r->next)
+    for (GroupRequest *r = g->messages; r; r = r->next)
         if (is_first(g, r)) moved |= g->transport->move(g, r);
     while (g->collectives) {
         moved |= rounds_advance(g->collectives);
@@ -63,15 +64,15 @@ static bool group_advance(Group *g) {
     return moved;
 }
 
-static CommRequest *mpi_start(Comm *comm, Queue *q, const CommCall *call) {
+static void *mpi_start(Comm *comm, Queue *q, const CommCall *call, double ready) {
     (void)q; /* what was issued to a CPU's queue is done */
     Group *g = (Group *)comm;
-    CommRequest *request = request_new(g, call);
+    GroupRequest *request = request_new(g, call, ready);
     bool message = call->kind == COMM_SEND || call->kind == COMM_RECV;
     request->number = call->kind == COMM_SEND ? ++g->sent[call->peer]
                       : message               ? ++g->received[call->peer]
                                               : ++g->calls;
-    CommRequest ***end = message ? &g->messages_end : &g->collectives_end;
+    GroupRequest ***end = message ? &g->messages_end : &g->collectives_end;
     **end = request;
     *end = &request->next;
     group_advance(g);
@@ -97,8 +98,9 @@ static void sleep_a_while(uint32_t bell, int looks, bool messages, bool long_ago
         bell_sleep(bell, long_ago ? NOW_AND_THEN : LONG_TIME);
 }
 
-static void mpi_wait(Comm *comm, Queue *q, CommRequest *request) {
-    (void)q;
+static CommArrival mpi_wait(Comm *comm, Queue *q, void *started) {
+    (void)comm, (void)q;
+    GroupRequest *request = started;
     double idle = 0, stands_since = 0;
     int looks = 0;
     while (!request->done) {
@@ -121,9 +123,10 @@ static void mpi_wait(Comm *comm, Queue *q, CommRequest *request) {
         sleep_a_while(bell, looks++, messages, long_ago);
         idle += now_seconds() - start;
     }
-    for (Comm *c = comm; c; c = c->parent) c->idle_seconds += idle;
+    CommArrival arrival = {request->ready, request->number, idle};
     request->next = unused;
     unused = request;
+    return arrival;
 }
 
 /* ---- groups ---- */
@@ -135,8 +138,7 @@ static Group *group_new(const char *name, Comm *parent, int rank, int size, cons
     Group *g = xcalloc(1, sizeof *g);
     size_t n = (size_t)size;
     g->comm = (Comm){.backend = &backend_mpi, .name = name, .rank = rank, .size = size, .parent = parent};
-    g->world_rank = xmalloc(n * sizeof *g->world_rank);
-    memcpy(g->world_rank, world_rank, n * sizeof *world_rank);
+    g->comm.world_rank = memcpy(xmalloc(n * sizeof *world_rank), world_rank, n * sizeof *world_rank);
     for (int r = 0; r < size; r++)
         g->comm.local_size += world.machine[world_rank[r]] == world.machine[world.rank];
     g->sent = xcalloc(n, sizeof *g->sent);
@@ -151,13 +153,15 @@ static Group *group_new(const char *name, Comm *parent, int rank, int size, cons
 
 static void join_shared(Group *g, int64_t place) {
     int *seats = xmalloc((size_t)g->comm.size * sizeof *seats);
-    for (int r = 0; r < g->comm.size; r++) seats[r] = world.seat[g->world_rank[r]];
+    for (int r = 0; r < g->comm.size; r++) seats[r] = world.seat[g->comm.world_rank[r]];
     shared_join(g, place, seats);
     free(seats);
 }
 
 /* What the groups themselves need to say is not counted. */
-static void call_uncounted(Comm *comm, CommCall call) { mpi_wait(comm, NULL, mpi_start(comm, NULL, &call)); }
+static void call_uncounted(Comm *comm, CommCall call) {
+    mpi_wait(comm, NULL, mpi_start(comm, NULL, &call, 0));
+}
 
 static void gather_ints(Comm *comm, const void *in, void *out, size_t bytes) {
     int64_t count = (int64_t)(bytes / sizeof(int32_t));
@@ -235,7 +239,7 @@ static void group_free(Group *g) {
     while (*link != g) link = &(*link)->next;
     *link = g->next;
     g->transport->close(g);
-    free(g->world_rank);
+    free((int *)(uintptr_t)g->comm.world_rank);
     free(g->sent);
     free(g->received);
     free(g->rows);
@@ -246,12 +250,12 @@ static void mpi_close(Comm *comm) {
     Group *g = (Group *)comm;
     bool last = !comm->parent;
     call_uncounted(comm, (CommCall){.kind = COMM_BARRIER});
-    CHECK(!g->collectives && !g->messages, "comm_wait for every call that was started",
+    CHECK(!g->collectives && !g->messages && !comm->collectives, "comm_wait for every call that was started",
           "group '%s' is closed while calls are under way", comm->name);
     group_free(g);
     if (!last) return;
     while (unused) {
-        CommRequest *next = unused->next;
+        GroupRequest *next = unused->next;
         free(unused->handle);
         free(unused);
         unused = next;

@@ -15,6 +15,7 @@
 #include "common/comm_reduce.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,7 +81,7 @@ static void copy(void *to, const void *from, int64_t bytes) {
     if (bytes > 0 && to != from) memcpy(to, from, (size_t)bytes);
 }
 
-static void write_slot(const CommRequest *request) {
+static void write_slot(const GroupRequest *request) {
     Group *g = request->group;
     const CommCall *call = &request->call;
     int n = g->comm.size;
@@ -104,7 +105,7 @@ static void write_slot(const CommRequest *request) {
 }
 
 /* rows[r] = what this rank is to read of each slot */
-static void read_rows(const CommRequest *request, SlotPart part, const void **rows) {
+static void read_rows(const GroupRequest *request, SlotPart part, const void **rows) {
     Group *g = request->group;
     for (int r = 0; r < g->comm.size; r++) {
         Span spans[SLOT_PARTS];
@@ -113,7 +114,7 @@ static void read_rows(const CommRequest *request, SlotPart part, const void **ro
     }
 }
 
-static void read_slots(const CommRequest *request) {
+static void read_slots(const GroupRequest *request) {
     Group *g = request->group;
     const CommCall *call = &request->call;
     int n = g->comm.size, rank = g->comm.rank;
@@ -155,10 +156,10 @@ static void read_slots(const CommRequest *request) {
 
 /* ---- calls that match ---- */
 
-CommHeader request_header(const CommRequest *request) {
+CommHeader request_header(const GroupRequest *request) {
     const CommCall *c = &request->call;
     return (CommHeader){request->number,       c->count, (int32_t)c->kind, (int32_t)c->type,
-                        (int32_t)c->reduction, c->peer};
+                        (int32_t)c->reduction, c->peer,  request->ready};
 }
 
 _Noreturn static void calls_differ(const Group *g, int a, CommHeader of_a, int b, CommHeader of_b) {
@@ -179,24 +180,26 @@ static bool headers_match(CommHeader a, CommHeader b) {
 }
 
 /* When any two differ, someone differs from rank 0, so rank 0 speaks. The others give it time to. */
-static void check_headers(const CommRequest *request) {
+static void check_headers(GroupRequest *request) {
     const Group *g = request->group;
     CommHeader mine = request_header(request);
     for (int r = 0; r < g->comm.size; r++) {
         CommHeader other = g->transport->header(g, r);
+        request->ready = fmax(request->ready, other.ready);
         if (headers_match(mine, other)) continue;
         if (g->comm.rank != 0) sleep(2);
         calls_differ(g, g->comm.rank, mine, r, other);
     }
 }
 
-void check_message(const CommRequest *request, CommHeader header) {
+void check_message(GroupRequest *request, CommHeader header) {
     CommHeader mine = request_header(request);
+    request->ready = header.ready;
     if (header.count == mine.count && header.type == mine.type && header.number == mine.number) return;
     calls_differ(request->group, request->group->comm.rank, mine, request->call.peer, header);
 }
 
-bool rounds_advance(CommRequest *request) {
+bool rounds_advance(GroupRequest *request) {
     Group *g = request->group;
     bool moved = false;
     while (!request->done) {

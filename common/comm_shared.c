@@ -72,7 +72,7 @@ void shared_join(Group *g, int64_t place, const int *seats) {
 
 static char *shared_slot(Group *g) { return slot_at(g, g->shared->round, g->comm.rank); }
 
-static void shared_post(Group *g, const CommRequest *request) {
+static void shared_post(Group *g, const GroupRequest *request) {
     Shared *s = g->shared;
     uint32_t n = (uint32_t)g->comm.size;
     *header_at(g, s->round, g->comm.rank) = request_header(request);
@@ -159,7 +159,7 @@ static void received(Group *g, Channel *c, int64_t count, int from) {
         bell_ring(g->shared->seats[from]);
 }
 
-static bool move_send(Group *g, CommRequest *request) {
+static bool move_send(Group *g, GroupRequest *request) {
     const CommCall *call = &request->call;
     int64_t total = call->count * element_bytes(call->type);
     Channel *c = channel(g, g->comm.rank, call->peer);
@@ -179,7 +179,7 @@ static bool move_send(Group *g, CommRequest *request) {
     return moved;
 }
 
-static bool move_recv(Group *g, CommRequest *request) {
+static bool move_recv(Group *g, GroupRequest *request) {
     const CommCall *call = &request->call;
     int64_t total = call->count * element_bytes(call->type);
     Channel *c = channel(g, call->peer, g->comm.rank);
@@ -200,7 +200,7 @@ static bool move_recv(Group *g, CommRequest *request) {
     return moved;
 }
 
-static bool shared_move(Group *g, CommRequest *request) {
+static bool shared_move(Group *g, GroupRequest *request) {
     return request->call.kind == COMM_SEND ? move_send(g, request) : move_recv(g, request);
 }
 

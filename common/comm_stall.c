@@ -17,7 +17,7 @@ typedef struct {
     char group[32];
 } Answer;
 
-static Answer answer_now(int64_t moves, const CommRequest *waits_for) {
+static Answer answer_now(int64_t moves, const GroupRequest *waits_for) {
     Answer a = {.moves = moves, .waits_for = request_header(waits_for)};
     snprintf(a.group, sizeof a.group, "%s", waits_for->group->comm.name);
     return a;
@@ -70,7 +70,7 @@ static void ask_and_judge(Answer mine) {
     for (int r = 1; r < world.size; r++) MPI_Send(NULL, 0, MPI_BYTE, r, TAG_ASK, MPI_COMM_WORLD);
 }
 
-void stall_look(int64_t moves, const CommRequest *waits_for) {
+void stall_look(int64_t moves, const GroupRequest *waits_for) {
     Answer mine = answer_now(moves, waits_for);
     if (world.rank == 0) {
         ask_and_judge(mine);

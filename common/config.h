@@ -14,6 +14,8 @@ typedef enum { ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_SWIGLU } Activation;
 typedef enum { INIT_GPT2, INIT_XAVIER } Init;
 typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_SGD } OptimizerKind;
 typedef enum { GEMM_OWN, GEMM_OPENBLAS } GemmKind;
+typedef enum { CLOCK_WALL, CLOCK_MODEL } ClockKind;
+typedef enum { OVERLAP_NONE, OVERLAP_BUCKET, OVERLAP_BACKWARD } Overlap;
 
 typedef struct {
     int64_t V, C, F, L, H, K, T;
@@ -34,8 +36,9 @@ typedef struct {
     const char *preset;
     ModelConfig model;
 
-    /* batch, in windows of T tokens: global = data-parallel size x num_microbatches x micro_batch */
+    /* batch, in windows of T tokens: global = data_parallel x num_microbatches x micro_batch */
     int64_t micro_batch, global_batch, num_microbatches;
+    int data_parallel;    /* what tensor and pipeline leave of the devices; 0 counts as 1 */
     int64_t max_steps;    /* also the horizon of the schedule */
     int64_t stop_at_step; /* end early, as if interrupted; 0: at max_steps */
 
@@ -48,6 +51,13 @@ typedef struct {
     bool recompute;        /* keep a block's input only, and run it again in backward */
     int64_t device_memory; /* bytes; 0: no budget */
     GemmKind gemm;         /* which products a CPU uses (kernels_cpu_gemm.c) */
+
+    ClockKind clock;          /* the time of this machine, or that of a device_model */
+    const char *device_model; /* its name */
+    int64_t tensor_parallel, pipeline_parallel;
+    Overlap
+        overlap; /* when gradients are all-reduced: one by one after backward, in buckets, while it runs */
+    int64_t bucket_size; /* bytes */
 
     const char *data_dir; /* NULL: the stories */
     bool pad;             /* one document a window, padding masked */

@@ -1,5 +1,6 @@
 /* config_check: what follows from the flags, and what cannot work, found before anything is allocated. A
  * refusal names the nearest values that work. */
+#include "common/device_model.h"
 #include "common/flags.h"
 
 #include <stdlib.h>
@@ -70,38 +71,54 @@ char *config_model_problem(ModelConfig *m, char **hint) {
     return problem.data;
 }
 
-/* global_batch / by, which must leave nothing over. */
-static int64_t split_batch(int64_t global_batch, const char *flag, int64_t by) {
-    if (global_batch % by) {
-        Str hint = {0};
-        offer_divisors(&hint, flag, global_batch, by, 1, 1);
-        offer_multiples(&hint, "global-batch-size", by, global_batch);
-        fail(2, hint.data, "--global-batch-size %lld is not a multiple of --%s %lld", (long long)global_batch,
-             flag, (long long)by);
-    }
-    return global_batch / by;
+/* "", or "8 devices x " */
+static char *devices_text(const Config *c) {
+    return c->data_parallel > 1 ? xprintf("%d devices x ", c->data_parallel) : xstrdup("");
 }
 
-/* global_batch = num_microbatches x micro_batch; one that is 0 is derived from the other two. */
+/* A device's share of the global batch. */
+static int64_t split_devices(const Config *c) {
+    int64_t devices = c->data_parallel;
+    if (c->global_batch % devices == 0) return c->global_batch / devices;
+    Str hint = {0};
+    offer_multiples(&hint, "global-batch-size", devices, c->global_batch);
+    int64_t fewer = devices;
+    while (c->global_batch % fewer) fewer--;
+    str_printf(&hint, ", or start %lld device%s", (long long)fewer, fewer > 1 ? "s" : "");
+    fail(2, hint.data, "--global-batch-size %lld cannot be shared by %lld devices",
+         (long long)c->global_batch, (long long)devices);
+}
+
+/* A device's share of the global batch / by, which must leave nothing over. */
+static int64_t split_batch(const Config *c, const char *flag, int64_t by) {
+    int64_t share = split_devices(c);
+    if (share % by) {
+        Str hint = {0};
+        offer_divisors(&hint, flag, share, by, 1, 1);
+        offer_multiples(&hint, "global-batch-size", by * c->data_parallel, c->global_batch);
+        fail(2, hint.data, "--global-batch-size %lld is not a multiple of %s--%s %lld",
+             (long long)c->global_batch, devices_text(c), flag, (long long)by);
+    }
+    return share / by;
+}
+
+/* global_batch = data_parallel x num_microbatches x micro_batch; one that is 0 is derived from the others. */
 static void check_batch(Config *c) {
-    if (!c->num_microbatches)
-        c->num_microbatches = split_batch(c->global_batch, "micro-batch-size", c->micro_batch);
-    if (!c->micro_batch)
-        c->micro_batch = split_batch(c->global_batch, "num-microbatches", c->num_microbatches);
-    int64_t product = c->num_microbatches * c->micro_batch;
+    if (!c->num_microbatches) c->num_microbatches = split_batch(c, "micro-batch-size", c->micro_batch);
+    if (!c->micro_batch) c->micro_batch = split_batch(c, "num-microbatches", c->num_microbatches);
+    int64_t product = c->data_parallel * c->num_microbatches * c->micro_batch;
     if (!c->global_batch) c->global_batch = product;
     if (c->global_batch == product) return;
+    int64_t share = split_devices(c);
     Str hint = {0};
     offer(&hint, "global-batch-size", product, 0);
-    if (c->global_batch % c->micro_batch == 0)
-        offer(&hint, "num-microbatches", c->global_batch / c->micro_batch, 0);
-    if (c->global_batch % c->num_microbatches == 0)
-        offer(&hint, "micro-batch-size", c->global_batch / c->num_microbatches, 0);
+    if (share % c->micro_batch == 0) offer(&hint, "num-microbatches", share / c->micro_batch, 0);
+    if (share % c->num_microbatches == 0) offer(&hint, "micro-batch-size", share / c->num_microbatches, 0);
     str_printf(&hint, "%sleave one of the three out", hint.count ? ", or " : "");
     fail(2, hint.data,
-         "--global-batch-size %lld is not --num-microbatches %lld x --micro-batch-size %lld = %lld",
-         (long long)c->global_batch, (long long)c->num_microbatches, (long long)c->micro_batch,
-         (long long)product);
+         "--global-batch-size %lld is not %s--num-microbatches %lld x --micro-batch-size %lld = %lld",
+         (long long)c->global_batch, devices_text(c), (long long)c->num_microbatches,
+         (long long)c->micro_batch, (long long)product);
 }
 
 /* BLAS counts rows in 32 bits; tokens are counted in 63 over a whole run. */
@@ -116,7 +133,15 @@ static void check_counts(const Config *c) {
                 (long long)c->max_steps, (long long)c->global_batch, (long long)c->model.T);
 }
 
+/* The mesh itself (mesh_new) refuses sizes that do not fit. */
+static void check_devices(Config *c) {
+    CHECK_USAGE(device_model(c->device_model), xprintf("one of %s", device_model_names(", ")),
+                "--device-model '%s' is not known", c->device_model);
+    c->data_parallel = (int)max64(c->data_parallel, 1);
+}
+
 void config_check(Config *c) {
+    check_devices(c);
     char *hint, *problem = config_model_problem(&c->model, &hint);
     CHECK_USAGE(!problem, hint, "%s", problem);
     check_batch(c);

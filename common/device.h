@@ -26,12 +26,14 @@ typedef struct {
 
 struct Kernels;
 struct Meter;
+struct Clock;
 
 /* The order in which work happens: on a CPU a queue runs each kernel at once, on a GPU it is a stream. */
 typedef struct {
     int threads;
     bool openblas;       /* OpenBLAS instead of our own products (kernels_cpu_gemm.c) */
     struct Meter *meter; /* told of each kernel; NULL: nobody is */
+    struct Clock *clock; /* of its own (clock.h); NULL: the machine's */
 } Queue;
 
 typedef struct FreeList FreeList;

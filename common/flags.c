@@ -101,6 +101,20 @@ const Flag config_flags[] = {
     INT(ARGS_RUN, "seed", seed, 0, EXACT, "of all random numbers"),
     BYTES(ARGS_RUN, "device-memory", device_memory, 0, T1, "budget of a device, such as 64M; 0: none"),
     ENUM(ARGS_RUN, "gemm", gemm, "own|openblas", "matrix products of a CPU: ours, or OpenBLAS's"),
+
+    ENUM(ARGS_CLOCK, "clock", clock, "wall|model", "the time of this machine, or that of --device-model"),
+    TEXT(ARGS_CLOCK, "device-model", device_model, 1, 100, "NAME",
+         "the device that --clock model takes each process for; 'list' shows them"),
+
+    INT(ARGS_MESH, "tensor-parallel-size", tensor_parallel, 1, 16 * K1, "devices that share each layer"),
+    INT(ARGS_MESH, "pipeline-parallel-size", pipeline_parallel, 1, 16 * K1,
+        "devices that share the layers out"),
+
+    ENUM(ARGS_OVERLAP, "overlap", overlap, "none|bucket|backward",
+         "gradients are all-reduced one by one after backward, in buckets after it, or in buckets while it "
+         "runs"),
+    BYTES(ARGS_OVERLAP, "bucket-size", bucket_size, 1, T1,
+          "gradients that are all-reduced together, such as 1M"),
 };
 const int config_flag_count = COUNT_OF(config_flags);
 

@@ -24,9 +24,13 @@ typedef enum {
     ARGS_TRAIN = 1 << 2,
     ARGS_DATA = 1 << 3,
     ARGS_SAMPLE = 1 << 4,
-    ARGS_PROGRESS = 1 << 5, /* logging, evaluation, checkpoints */
-    ARGS_RUN = 1 << 6,      /* what any program needs: --output-dir, --seed, --device-memory */
-    ARGS_ALL = (1 << 7) - 1,
+    ARGS_PROGRESS = 1 << 5,         /* logging, evaluation, checkpoints */
+    ARGS_RUN = 1 << 6,              /* what any program needs: --output-dir, --seed, --device-memory */
+    ARGS_ONE_DEVICE = (1 << 7) - 1, /* all that training on one device needs */
+    ARGS_CLOCK = 1 << 7,            /* what the devices are taken for */
+    ARGS_MESH = 1 << 8,             /* how they are arranged */
+    ARGS_OVERLAP = 1 << 9,          /* how gradients are reduced */
+    ARGS_ALL = (1 << 10) - 1,
 } ArgsGroup;
 
 typedef enum { ENDS_INCLUDED, LOW_EXCLUDED, HIGH_EXCLUDED } RangeEnds;

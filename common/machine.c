@@ -1,5 +1,6 @@
 #include "common/machine.h"
 
+#include "common/clock.h"
 #include "common/platform.h"
 #include "common/rng.h"
 
@@ -11,6 +12,8 @@
 Device *machine_device(const Config *config) {
     Device *device = device_new_cpu(config->device_memory);
     device->queue.openblas = config->gemm == GEMM_OPENBLAS;
+    static Clock clock; /* a process is one device */
+    if (config->clock == CLOCK_MODEL) clock_attach(device, &clock, device_model(config->device_model));
     return device;
 }
 

@@ -5,7 +5,7 @@
 #include "common/config.h"
 #include "common/device.h"
 
-/* The device that the flags ask for: --device-memory, --gemm. */
+/* The device that the flags ask for: --device-memory, --gemm, --clock. */
 Device *machine_device(const Config *config);
 
 /* GFLOP/s of one large matrix product (2048 x 2048 x 2048, best of 5) with the library's own threads: the

@@ -6,18 +6,27 @@
     static void kernel(Queue *q, BARE parameters) {                                                          \
         const Tensor *operands[CALL_SHAPES] = {__VA_ARGS__};                                                 \
         double begin = now_seconds();                                                                        \
-        q->meter->real->kernel(q, BARE arguments);                                                           \
+        real_kernels(q)->kernel(q, BARE arguments);                                                          \
         tell(q, #kernel, operands, its_cost, begin, now_seconds());                                          \
     }
 #define BARE(...) __VA_ARGS__
 #define COST(...) ((Cost){__VA_ARGS__})
+
+static const Kernels *real_kernels(const Queue *q) {
+    const Meter *last = q->meter;
+    while (last->next) last = last->next;
+    return last->real;
+}
 
 static void tell(const Queue *q, const char *kernel, const Tensor *operands[CALL_SHAPES], Cost cost,
                  double begin, double end) {
     KernelCall call = {.kernel = kernel, .cost = cost, .begin = begin, .end = end};
     for (int i = 0; i < CALL_SHAPES; i++)
         if (operands[i]) call.shapes[i] = operands[i]->shape;
-    q->meter->done(q->meter->context, &call);
+    for (const Meter *m = q->meter; m; m = m->next)
+        if (m->timed) m->timed(m->context, &call);
+    for (const Meter *m = q->meter; m; m = m->next)
+        if (m->done) m->done(m->context, &call);
 }
 
 /* The bytes of an operand that is read or written whole, and of one that is added to. */
@@ -187,7 +196,7 @@ METERED(attention_cached,
         (qkv, H, K, first, keys, values, out, scratch), attention_cached_cost(qkv, H, K, first, out), qkv)
 
 static int64_t attention_scratch(const Queue *q, int64_t T, int64_t D) {
-    return q->meter->real->attention_scratch(q, T, D);
+    return real_kernels(q)->attention_scratch(q, T, D);
 }
 
 /* ---- losses ---- */
@@ -215,7 +224,7 @@ METERED(head_loss,
         head_loss_cost(x, w, bias, dx, dw, dbias, to), x, w)
 
 static int64_t head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward) {
-    return q->meter->real->head_loss_scratch(q, R, C, V, backward);
+    return real_kernels(q)->head_loss_scratch(q, R, C, V, backward);
 }
 
 METERED(squared_error, (const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss),
@@ -275,14 +284,23 @@ static const Kernels kernels_metered = {
 };
 
 void meter_attach(Device *device, Meter *meter) {
-    ASSERT(!device->queue.meter);
-    meter->real = device->kernels;
+    meter->next = device->queue.meter;
+    if (!meter->next) meter->real = device->kernels;
     device->queue.meter = meter;
     device->kernels = &kernels_metered;
 }
 
-void meter_detach(Device *device) {
-    ASSERT(device->queue.meter);
-    device->kernels = device->queue.meter->real;
-    device->queue.meter = NULL;
+void meter_detach(Device *device, Meter *meter) {
+    const Kernels *below = real_kernels(&device->queue);
+    Meter **link = &device->queue.meter, *last = NULL;
+    while (*link != meter) {
+        ASSERT(*link);
+        link = &(*link)->next;
+    }
+    *link = meter->next;
+    for (Meter *m = device->queue.meter; m; m = m->next) last = m;
+    if (last)
+        last->real = below;
+    else
+        device->kernels = below;
 }

@@ -31,13 +31,15 @@ typedef struct {
 } KernelCall;
 
 typedef struct Meter {
-    const Kernels *real; /* set by meter_attach */
-    void (*done)(void *context, const KernelCall *call);
+    void (*timed)(void *context, KernelCall *call);      /* sets begin and end: a clock does; NULL */
+    void (*done)(void *context, const KernelCall *call); /* hears of the call; NULL */
     void *context;
+    struct Meter *next;  /* several can listen; set by meter_attach */
+    const Kernels *real; /* likewise, in the last of them */
 } Meter;
 
 /* In front of the device's kernels, until meter_detach; the meter must live as long. */
 void meter_attach(Device *device, Meter *meter);
-void meter_detach(Device *device);
+void meter_detach(Device *device, Meter *meter);
 
 #endif

@@ -3,8 +3,14 @@
 
 #include <string.h>
 
+/* Devices. Buckets: large enough that latency does not count, small enough that the first is full long before backward
+ * ends (chapter 05 looks for the best size). */
+#define DEVICES                                                                                              \
+    .data_parallel = 1, .tensor_parallel = 1, .pipeline_parallel = 1, .device_model = "laptop-core",         \
+    .overlap = OVERLAP_BACKWARD, .bucket_size = 1 << 20
+
 /* How a run is watched, whatever the model. */
-#define WATCHED .seed = 1, .log_interval = 10, .eval_windows = 64
+#define WATCHED .seed = 1, .log_interval = 10, .eval_windows = 64, DEVICES
 #define SAMPLED .max_new_tokens = 200, .temperature = 0.8, .top_p = 0.95
 
 /* The optimizer of GPT-3: Brown et al. 2020, appendix B. */

@@ -1,5 +1,7 @@
 #include "common/profile.h"
 
+#include "common/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,7 +168,7 @@ static void kernel_done(void *context, const KernelCall *call) {
 
 static void op_done(void *context, const Node *node, TapePhase tape_phase) {
     Profile *p = context;
-    double now = now_seconds();
+    double now = queue_now(&p->device->queue);
     Phase phase = tape_phase == TAPE_BACKWARD_INPUT   ? PHASE_BACKWARD_INPUT
                   : tape_phase == TAPE_BACKWARD_PARAM ? PHASE_BACKWARD_PARAM
                   : p->phase == PHASE_BACKWARD        ? PHASE_RECOMPUTE
@@ -194,7 +196,7 @@ Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machin
 
 void profile_delete(Profile *p) {
     if (!p) return;
-    meter_detach(p->device);
+    meter_detach(p->device, &p->meter);
     p->tape->observer = (TapeObserver){0};
     free(p->rows);
     free(p->calls);
@@ -207,12 +209,12 @@ void profile_step_begin(Profile *p, int64_t step) {
     p->op_count = p->call_count = p->claimed = 0; /* of what ran between two steps */
     p->step = step;
     p->phase = PHASE_NONE;
-    p->step_begin = p->phase_begin = p->charged = now_seconds();
+    p->step_begin = p->phase_begin = p->charged = queue_now(&p->device->queue);
 }
 
 void profile_phase(Profile *p, Phase phase) {
     if (!p) return;
-    double now = now_seconds();
+    double now = queue_now(&p->device->queue);
     claim_rest(p);
     charge(p, p->phase, now);
     trace_phase(p, now);

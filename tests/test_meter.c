@@ -23,7 +23,7 @@ static bool test_table(Device *device) {
     int missing = 0;
     for (int i = FIRST; i < ALL; i++) missing += plain[i] && (!metered[i] || metered[i] == plain[i]);
     bool all = ok(missing == 0, "all of the table's %d functions are metered, but %d", ALL - FIRST, missing);
-    meter_detach(device);
+    meter_detach(device, &meter);
     ok(device->kernels == before && !device->queue.meter, "the meter goes away again");
     return all;
 }
@@ -93,7 +93,7 @@ static void test_kernels(Device *device) {
             B * H * 5 * T * T / 2 + 2 * R * C, 2 * R * W + 2 * R * C + R * H);
     Tensor *all[] = {&x, &y, &w, &bias, &x2, &gain, &stats, &qkv, &dqkv, &lse, &scratch};
     for (int i = 0; i < COUNT_OF(all); i++) tensor_free(all[i]);
-    meter_detach(device);
+    meter_detach(device, &meter);
 }
 
 /* ---- whole steps ---- */
@@ -108,7 +108,7 @@ static Cost step_cost(Training *t) {
     Meter meter = {.done = add_up, .context = &sum};
     meter_attach(t->device, &meter);
     training_gradient(t, 0);
-    meter_detach(t->device);
+    meter_detach(t->device, &meter);
     return sum;
 }
 
@@ -117,7 +117,7 @@ static int64_t update_bytes(Training *t) {
     Meter meter = {.done = add_up, .context = &sum};
     meter_attach(t->device, &meter);
     optimizer_step(t->optimizer, 1e-3, 1);
-    meter_detach(t->device);
+    meter_detach(t->device, &meter);
     return sum.bytes;
 }
 

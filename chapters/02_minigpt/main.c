@@ -33,7 +33,7 @@
 static const Program program = {
     .about = "trains a MiniGPT on one device, draws its loss curve, and lets it write",
     .example = "--max-steps 400",
-    .groups = ARGS_ALL,
+    .groups = ARGS_ONE_DEVICE,
 };
 
 /* All that a run has. */
