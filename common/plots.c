@@ -1,49 +1,21 @@
-#define _GNU_SOURCE
 #include "common/plots.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "common/gnuplot.h"
+
 #include <float.h>
 #include <math.h>
-#include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-extern char **environ;
-
-static const double PATIENCE_SECONDS = 60; /* a picture takes well under one */
 
 /* ---- the script ---- */
-
-/* Okabe and Ito's colours, which the colour-blind tell apart (jfly.uni-koeln.de/color); yellow left out. */
-static const char *const COLORS[] = {"0072b2", "d55e00", "009e73", "cc79a7", "e69f00", "56b4e9", "444444"};
 
 typedef struct {
     double low, high;
 } Range;
 
-/* A gnuplot string: in single quotes nothing is special but the quote, which is joined on
- * in double quotes. */
-static void add_quoted(Str *script, const char *text) {
-    str_add(script, "'", 1);
-    for (; *text; text++) {
-        if (*text == '\'')
-            str_printf(script, "'.\"'\".'");
-        else
-            str_add(script, (unsigned char)*text < 0x20 ? " " : text, 1);
-    }
-    str_add(script, "'", 1);
-}
-
 static void add_text(Str *script, const char *what, const char *text, const char *how) {
     if (!text) return;
     str_printf(script, "set %s ", what);
-    add_quoted(script, text);
+    gnuplot_quoted(script, text);
     str_printf(script, " %s textcolor rgb '#333333'\n", how);
 }
 
@@ -119,7 +91,7 @@ static void add_levels(Str *script, const Plot *plot) {
             "set arrow from graph 0, first %.9g to graph 1, first %.9g nohead dashtype (10,6) linewidth 1.5 "
             "linecolor rgb '#666666' back\nset label ",
             level->y, level->y);
-        add_quoted(script, level->label);
+        gnuplot_quoted(script, level->label);
         str_printf(script, " at graph 0.99, first %.9g right offset 0,%s front textcolor rgb '#444444'\n",
                    level->y, level->y > lowest ? "0.6" : "-0.7");
     }
@@ -134,12 +106,12 @@ static void add_series(Str *script, const Plot *plot, int s) {
         [PLOT_DASHED] = "lines linewidth 2 dashtype (8,5) linecolor rgb '#%s'",
     };
     const PlotSeries *series = &plot->series[s];
-    int color = (series->color > 0 ? series->color - 1 : s) % COUNT_OF(COLORS);
+    const char *color = gnuplot_color(series->color > 0 ? series->color : s + 1);
     str_printf(script, ", $series%d using 1:2 with ", s);
-    str_printf(script, styles[series->style], COLORS[color]);
+    str_printf(script, styles[series->style], color);
     if (series->label) {
         str_printf(script, " title ");
-        add_quoted(script, series->label);
+        gnuplot_quoted(script, series->label);
     } else {
         str_printf(script, " notitle");
     }
@@ -147,7 +119,7 @@ static void add_series(Str *script, const Plot *plot, int s) {
         str_printf(script,
                    ", $series%d using 1:2:3 with labels left offset 0.7,0.35 font ',10' textcolor rgb '#%s' "
                    "notitle",
-                   s, COLORS[color]);
+                   s, color);
 }
 
 /* A word of a data block: in double quotes, without anything that ends or escapes it. */
@@ -158,13 +130,10 @@ static void add_word(Str *script, const char *text) {
     str_add(script, "\"", 1);
 }
 
-static void write_script(Str *script, const Plot *plot, bool svg) {
+static void write_script(Str *script, const Plot *plot, const char *path) {
     Range x, y;
     find_ranges(plot, &x, &y);
-    str_printf(
-        script,
-        "set encoding utf8\nset terminal %s noenhanced size %d,%d font 'Sans,12' background '#ffffff'\n",
-        svg ? "svg" : "pngcairo", plot->width ? plot->width : 960, plot->height ? plot->height : 540);
+    gnuplot_terminal(script, path, plot->width ? plot->width : 960, plot->height ? plot->height : 540);
     size_t key_width = 0; /* in letters; each entry has a piece of its line as well */
     for (int i = 0; i < plot->series_count; i++)
         if (plot->series[i].label) key_width += strlen(plot->series[i].label) + 8;
@@ -207,114 +176,30 @@ static void write_script(Str *script, const Plot *plot, bool svg) {
     str_printf(script, "\n");
 }
 
-/* ---- running gnuplot ---- */
+/* ---- pictures ---- */
 
-typedef struct {
-    pid_t child; /* 0: none */
-    char *temporary, *path;
-} Job;
+static GnuplotJob behind;
 
-static Job behind;
-
-/* Says it once: a run redraws its picture many times. */
-static void complain(const char *path, const char *why) {
-    static bool said;
-    if (!said) warn("no picture '%s': %s", path, why);
-    said = true;
-}
-
-static void forget(Job *job) {
-    free(job->temporary);
-    free(job->path);
-    *job = (Job){0};
-}
-
-/* The child reads `script` and writes to `out`; it has a process group of its own, so that Ctrl-C, which asks
- * a run to finish, does not end the picture. */
-static int spawn_gnuplot(pid_t *child, int script, int out) {
-    static const char *const argv[] = {"gnuplot", "--default-settings", "-", NULL};
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t attributes;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_adddup2(&files, script, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setpgroup(&attributes, 0);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-    int error = posix_spawnp(child, argv[0], &files, &attributes, (char **)(uintptr_t)argv, environ);
-    posix_spawn_file_actions_destroy(&files);
-    posix_spawnattr_destroy(&attributes);
-    return error;
-}
-
-static bool start(Job *job, const Plot *plot, const char *path) {
-    size_t length = strlen(path);
-    bool svg = length > 4 && !strcmp(path + length - 4, ".svg");
-    Str text = {0};
-    write_script(&text, plot, svg);
-    *job = (Job){.temporary = xprintf("%s.tmp", path), .path = xstrdup(path)};
-
-    FILE *script = tmpfile();
-    int out = open(job->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error = 0;
-    bool ready = script && out >= 0 && fwrite(text.data, 1, text.count, script) == text.count &&
-                 fseek(script, 0, SEEK_SET) == 0;
-    if (!ready)
-        complain(path, strerror(errno));
-    else if ((error = spawn_gnuplot(&job->child, fileno(script), out)))
-        complain(path, error == ENOENT ? "there is no gnuplot (hint: install it, make deps does)"
-                                       : strerror(error));
-    bool started = ready && !error;
-    if (!started) {
-        unlink(job->temporary);
-        forget(job);
-    }
-    if (script) fclose(script);
-    if (out >= 0) close(out);
-    str_free(&text);
+static bool start(GnuplotJob *job, const Plot *plot, const char *path) {
+    Str script = {0};
+    write_script(&script, plot, path);
+    bool started = gnuplot_start(job, &script, path);
+    str_free(&script);
     return started;
 }
 
-/* Takes the picture into place when gnuplot is done. False: it is still drawing. */
-static bool collect(Job *job, bool *drawn) {
-    int status = 0;
-    struct stat info;
-    pid_t ended = waitpid(job->child, &status, WNOHANG);
-    if (ended == 0 || (ended < 0 && errno == EINTR)) return false;
-    /* ended < 0: somebody else waited for it, and the file must speak for itself */
-    *drawn = (ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) &&
-             stat(job->temporary, &info) == 0 && info.st_size > 0 && rename(job->temporary, job->path) == 0;
-    if (!*drawn) {
-        unlink(job->temporary);
-        complain(job->path,
-                 "gnuplot failed (hint: it must be version 5 or later, with the pngcairo and svg terminals)");
-    }
-    forget(job);
-    return true;
-}
-
-static bool wait_for(Job *job) {
-    bool drawn = false;
-    double start_time = now_seconds();
-    while (!collect(job, &drawn)) {
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-        if (now_seconds() - start_time > PATIENCE_SECONDS) kill(job->child, SIGKILL);
-    }
-    return drawn;
-}
-
 bool plot_draw(const Plot *plot, const char *path) {
-    Job job;
+    GnuplotJob job;
     plot_wait(); /* it may be drawing the same picture */
-    return start(&job, plot, path) && wait_for(&job);
+    return start(&job, plot, path) && gnuplot_wait(&job);
 }
 
 bool plot_draw_behind(const Plot *plot, const char *path) {
     bool drawn;
-    if (behind.child && !collect(&behind, &drawn)) return true;
+    if (behind.child && !gnuplot_collect(&behind, &drawn)) return true;
     return start(&behind, plot, path);
 }
 
 void plot_wait(void) {
-    if (behind.child) wait_for(&behind);
+    if (behind.child) gnuplot_wait(&behind);
 }

@@ -1,10 +1,5 @@
 /* plots: pictures, drawn by gnuplot. A run never depends on them: where gnuplot is missing, fails or hangs
- * there is one warning with a hint, and the program goes on.
- *
- * gnuplot reads its script from an unnamed temporary file and writes the picture to its standard output,
- * so no file name can break the script, a gnuplot that dies cannot kill the program with SIGPIPE, and a
- * large script cannot block. The picture replaces the older one when it is complete: whoever looks sees
- * a whole picture. */
+ * there is one warning with a hint, and the program goes on (gnuplot.h says how). */
 #ifndef PLOTS_H
 #define PLOTS_H
 
