@@ -127,6 +127,37 @@ json_t *report_memory(const MemoryUse *devices, int count) {
     return list;
 }
 
+/* Row r (bytes) is what rank r gave; the caller frees it. */
+static void *gather(Comm *comm, const void *mine, size_t bytes) {
+    char *rows = xmalloc((size_t)comm->size * bytes);
+    comm_all_gather(comm, NULL, mine, rows, (int64_t)(bytes / sizeof(int32_t)), TYPE_I32);
+    return rows;
+}
+
+json_t *report_memory_of_all(Comm *comm, const MemoryUse *mine) {
+    MemoryUse *devices = gather(comm, mine, sizeof *mine);
+    json_t *list = report_memory(devices, comm->size);
+    free(devices);
+    return list;
+}
+
+json_t *report_comm(Comm *comm, const CommCount counts[COMM_KINDS]) {
+    CommCount mine[COMM_KINDS]; /* the call counts itself, maybe in `counts` */
+    memcpy(mine, counts, sizeof mine);
+    CommCount(*devices)[COMM_KINDS] = gather(comm, mine, sizeof mine);
+    json_t *list = json_array();
+    for (int r = 0; r < comm->size; r++) {
+        json_t *device = json_object();
+        for (int k = 0; k < COMM_KINDS; k++)
+            json_object_set_new(device, comm_kind_names[k],
+                                json_pack("{s:I, s:I}", "calls", (json_int_t)devices[r][k].calls, "bytes",
+                                          (json_int_t)devices[r][k].bytes));
+        json_array_append_new(list, device);
+    }
+    free(devices);
+    return list;
+}
+
 void report_write(const json_t *report, const char *output_dir) {
     char *text = json_dumps(report, JSON_INDENT(2)), *path = xprintf("%s/report.json", output_dir);
     ASSERT(text);

@@ -3,7 +3,7 @@
 #ifndef REPORT_H
 #define REPORT_H
 
-#include "common/device.h"
+#include "common/comm.h"
 
 #include <jansson.h>
 
@@ -16,6 +16,11 @@ void report_set_real(json_t *report, const char *key, double value);
 void report_set_integer(json_t *report, const char *key, int64_t value);
 /* The `memory` key: for each device, each class {now, peak}, and joint_peak, in bytes. A new reference. */
 json_t *report_memory(const MemoryUse *devices, int count);
+/* ... of all devices of a group, from what each gives; every rank calls it, and has the list. */
+json_t *report_memory_of_all(Comm *comm, const MemoryUse *mine);
+/* The `comm` key: for each device of a group, each collective {calls, bytes}. Every rank calls it with what it has counted
+ * (comm->counts, or a part of them), and has the list: a new reference. What this call itself sends is not in it. */
+json_t *report_comm(Comm *comm, const CommCount counts[COMM_KINDS]);
 /* <output-dir>/report.json, in one step. */
 void report_write(const json_t *report, const char *output_dir);
 
