@@ -105,11 +105,13 @@ run: deps ## install what is missing, train a MiniGPT, draw its loss curve
 	@$(MAKE) --no-print-directory -j$$(getconf _NPROCESSORS_ONLN) all
 	@$(MAKE) --no-print-directory ch02
 
-# ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes.
+# ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes; without NP
+# as many as NP_NN says. mpiexec hides the terminal from them, so they are told when there is one.
+NP_04 := 4
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
 ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)
-	@$(if $(filter-out $(ALONE),$(1)),$$(if $$(NP),mpiexec -n $$(NP)) )$(BUILD)/$(1) $$(ARGS)
+	@$(if $(filter-out $(ALONE),$(1)),[ ! -t 1 ] || export CLICOLOR_FORCE=1; mpiexec -n $$(or $$(NP),$$(NP_$(firstword $(subst _, ,$(1)))),1) )$(BUILD)/$(1) $$(ARGS)
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_run_rule,$(c))))
 

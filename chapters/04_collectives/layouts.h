@@ -1,0 +1,33 @@
+/* layouts: every way to lay a matrix A[I, J] out over a mesh of two axes, X down and Y across, and pictures of them.
+ *
+ * Each mesh axis either cuts the rows, or the columns, or leaves the matrix whole: 3 x 3 ways. Where both cut the same
+ * dimension it matters which one cuts first: 2 more. A subscript says which axis cuts: A[I_X, J_Y], A[I_XY, J] (X cuts
+ * the rows, Y cuts within its slices), A[I, J]: every device has all of it. */
+#ifndef LAYOUTS_H
+#define LAYOUTS_H
+
+#include "chapters/04_collectives/lesson.h"
+
+typedef struct {
+    Place place[MESH_AXES]; /* what the library calls it */
+    bool y_first;           /* both cut one dimension, and Y cuts first: not a placement of the library */
+} Layout;
+
+enum { LAYOUTS = 11 };
+extern const Layout layouts[LAYOUTS];
+
+/* "A[I_X, J]" for name 'A' and dims "IJ"; " {U_X}" behind it where it is a sum that has not been added up over X. */
+typedef struct {
+    char text[48];
+} Notation;
+Notation notation(char name, const char *dims, const Place place[MESH_AXES]);
+
+/* Prints them all, their shapes and their bytes on each device, for a matrix (rows, columns), and draws them into
+ * shardings_XxY.png. `size`: of a mesh that need not be there; its pipe axis is 1. */
+void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns);
+
+/* Places ones (rows, columns) on the lesson's mesh as A[I_X, J_Y] and prints what each device has. Then adds two vectors
+ * that are sharded over all devices, and gathers the sum along one axis after the other. False: a sum is wrong. */
+bool layouts_place(const Lesson *lesson, int64_t rows, int64_t columns);
+
+#endif

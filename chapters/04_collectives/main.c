@@ -1,0 +1,164 @@
+/* Chapter 04: devices, and what they say to each other.
+ *
+ *   devices      who is there, and the mesh they form
+ *   shardings    every way to lay a matrix out over a mesh
+ *   products     the four cases of a sharded matrix product, and the collective that each one needs
+ *   collectives  all-gather, all-reduce, reduce-scatter, all-to-all: before and after
+ *   ring         the all-reduce by hand, as a ring and as a tree, in messages
+ *   costs        latency and bandwidth, fitted to what is measured
+ *   playground   a stack of matrix products, its batch and weights sharded in every way
+ *
+ *   make ch04                                                        on 4 devices, about ten seconds
+ *   make ch04 NP=8 ARGS="--part shardings"                           one part, on 8
+ *   mpiexec -n 4 build/04_collectives --part playground --fsdp-size 4 --num-layers 8
+ *
+ * Pictures and report.json go to runs/04_collectives. */
+#include "chapters/04_collectives/cases.h"
+#include "chapters/04_collectives/choices.h"
+#include "chapters/04_collectives/costs.h"
+#include "chapters/04_collectives/layouts.h"
+#include "chapters/04_collectives/moves.h"
+#include "common/machine.h"
+#include "common/report.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+static Choices choices;
+
+/* ---- who is there ---- */
+
+typedef struct {
+    char host[64];
+    int32_t threads, neighbours; /* others on its machine, with whom it shares memory */
+} Seat;
+
+static void list_devices(const Lesson *lesson) {
+    struct utsname system;
+    int others = lesson->world->size - 1;
+    Seat mine = {.threads = lesson->device->queue.threads, .neighbours = lesson->world->local_size - 1};
+    if (uname(&system) == 0) snprintf(mine.host, sizeof mine.host, "%.60s", system.nodename);
+    Seat *all = lesson_gather(lesson, &mine, sizeof mine);
+    printf("%d device%s\nrank  threads  speaks with the others through      host\n", others + 1,
+           others ? "s" : "");
+    for (int r = 0; r <= others; r++) {
+        char through[64] = "nobody is there";
+        if (others && all[r].neighbours == others) snprintf(through, sizeof through, "shared memory");
+        if (all[r].neighbours < others) snprintf(through, sizeof through, "messages");
+        if (all[r].neighbours && all[r].neighbours < others)
+            snprintf(through, sizeof through, "shared memory with %d, messages", all[r].neighbours);
+        printf("%4d  %7d  %-33s  %s\n", r, all[r].threads, through, all[r].host);
+    }
+    free(all);
+}
+
+static void show_mesh(const Mesh *mesh) {
+    char *picture = mesh_picture(mesh);
+    printf("\nthe mesh: %d along X (its axis `data`), %d along Y (its axis `tensor`)\n%s",
+           mesh->size[MESH_DATA], mesh->size[MESH_TENSOR], picture);
+    free(picture);
+}
+
+/* ---- the report ---- */
+
+static void write_report(const Lesson *lesson, const Costs *costs, int argc, char **argv, double seconds) {
+    CommCount counts[COMM_KINDS];
+    lesson_counts(lesson, counts);
+    json_t *report = report_new("04_collectives", argc, argv);
+    json_t *comm = report_comm(lesson->console, counts);
+    json_t *memory = report_memory_of_all(lesson->console, &lesson->device->memory);
+    const int *size = lesson->mesh.size;
+    report_set_integer(report, "devices", lesson->world->size);
+    report_set_integer(report, "threads_per_device", lesson->device->queue.threads);
+    report_set(report, "mesh",
+               json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
+                         size[MESH_TENSOR]));
+    report_set_real(report, "wall_s", seconds);
+    report_set(report, "memory", memory);
+    report_set(report, "comm", comm);
+    if (costs->sizes) json_object_set_new(report, "collectives", costs_json(costs));
+    if (lesson->world->rank == 0) report_write(report, lesson->folder);
+    json_decref(report);
+}
+
+/* ---- all parts ---- */
+
+static bool begin(Part part, const char *title) {
+    if (choices.part != PART_ALL && choices.part != part) return false;
+    printf("%s---- %s ----\n", choices.part == PART_ALL && part != PART_DEVICES ? "\n" : "", title);
+    fflush(stdout);
+    return true;
+}
+
+static void show_shardings(const Lesson *lesson, bool *right) {
+    static const int meshes[][MESH_AXES] = {{2, 1, 2}, {2, 1, 4}};
+    for (int i = 0; i < COUNT_OF(meshes); i++) {
+        printf("%sa mesh of %d x %d devices\n", i ? "\n" : "", meshes[i][MESH_DATA], meshes[i][MESH_TENSOR]);
+        layouts_show(lesson, meshes[i], choices.rows, choices.columns);
+    }
+    printf("\nthe devices that are here, %d x %d\n", lesson->mesh.size[MESH_DATA],
+           lesson->mesh.size[MESH_TENSOR]);
+    *right &= layouts_place(lesson, choices.rows, choices.columns);
+}
+
+/* The most square mesh of n devices has this many columns. */
+static int columns_for(int n) {
+    int columns = 1;
+    for (int c = 1; c * c <= n; c++)
+        if (n % c == 0) columns = n / c;
+    return columns;
+}
+
+static Lesson lesson_new(void) {
+    Lesson lesson = {.world = comm_world(), .folder = choices.run.output_dir};
+    int columns = choices.tensor_size ? (int)choices.tensor_size : columns_for(lesson.world->size);
+    lesson.mesh = mesh_new(lesson.world, (const int[MESH_AXES]){0, 1, columns});
+    lesson.console = comm_split(lesson.world, 0, lesson.world->rank, "console");
+    lesson.device = machine_device(&choices.run);
+    if (lesson.world->rank != 0) /* rank 0 speaks for all */
+        CHECK(freopen("/dev/null", "w", stdout), NULL, "cannot open /dev/null");
+    return lesson;
+}
+
+static void lesson_free(Lesson *lesson) {
+    device_delete(lesson->device);
+    comm_close(lesson->console);
+    mesh_close(&lesson->mesh);
+    comm_close(lesson->world);
+}
+
+int main(int argc, char **argv) {
+    choices = choices_parse(argc, argv);
+    Lesson lesson = lesson_new();
+    file_make_folder(lesson.folder);
+    double began = now_seconds();
+    bool right = true;
+    Costs costs = {.n = lesson.world->size};
+
+    if (begin(PART_DEVICES, "devices")) {
+        list_devices(&lesson);
+        show_mesh(&lesson.mesh);
+    }
+    if (begin(PART_SHARDINGS, "every way to lay out a matrix")) show_shardings(&lesson, &right);
+    if (begin(PART_PRODUCTS, "four cases of a sharded product")) right &= cases_show(&lesson);
+    if (begin(PART_COLLECTIVES, "collectives, before and after")) right &= moves_show(&lesson);
+    if (begin(PART_RING, "the all-reduce by hand")) right &= moves_by_hand(&lesson, choices.count);
+    if (begin(PART_COSTS, "what a collective costs")) {
+        if (lesson.world->size > 1) {
+            costs = costs_measure(&lesson, choices.largest, (int)choices.tries);
+            costs_print(&costs);
+            if (lesson.world->rank == 0) costs_draw(&lesson, &costs);
+        } else {
+            printf("one device has nobody to speak with: try make ch04 NP=4\n");
+        }
+    }
+    if (begin(PART_PLAYGROUND, "a playground")) right &= playground_run(&lesson, &choices.playground);
+
+    write_report(&lesson, &costs, argc, argv, now_seconds() - began);
+    if (!right) printf("\nsomething above is not as it should be\n");
+    printf("\npictures and report.json are in %s\n", lesson.folder);
+    lesson_free(&lesson);
+    return right ? 0 : 1;
+}
