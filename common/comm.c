@@ -260,3 +260,14 @@ void comm_recv(Comm *comm, Queue *q, void *data, int64_t count, ElementType type
 }
 
 void comm_barrier(Comm *comm, Queue *q) { call_and_wait(comm, q, (CommCall){.kind = COMM_BARRIER}); }
+
+/* ---- refusing ---- */
+
+/* The group is closed first: mpiexec would kill those who are left when the first one ends, and return their status
+ * instead of ours. */
+void comm_refuse(Comm *world, const char *hint, const char *message) {
+    bool speaks = world->rank == 0;
+    comm_close(world);
+    if (!speaks) exit(2);
+    fail(2, hint, "%s", message);
+}

@@ -115,6 +115,10 @@ Comm *comm_split(Comm *comm, int color, int key, const char *name);
 /* Leaves the group; every rank calls it. Groups that were split from it are closed before. */
 void comm_close(Comm *comm);
 
+/* Ends the program with 2 for something that all ranks know of, and rank 0 says: what cannot work, and what could.
+ * Every rank of `world` calls it. */
+_Noreturn void comm_refuse(Comm *world, const char *hint, const char *message);
+
 /* out (count) = the sum, or maximum, over the ranks of their in (count) */
 void comm_all_reduce(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type,
                      Reduction reduction);

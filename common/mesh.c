@@ -59,29 +59,20 @@ static char *numbers_that_fit(const int asked[MESH_AXES], int open, int n) {
     return xprintf("; or start %lld device%s", (long long)product, product > 1 ? "s" : "");
 }
 
-/* All ranks know of it, and rank 0 says it. The group is closed first: mpiexec would kill those who are left when the
- * first one ends, and return their status instead of ours. */
-_Noreturn static void refuse(Comm *world, const char *hint, const char *message) {
-    bool speaks = world->rank == 0;
-    comm_close(world);
-    if (!speaks) exit(2);
-    fail(2, hint, "%s", message);
-}
-
 static void refuse_sizes(Comm *world, const int size[MESH_AXES], int open) {
     int fit[MESH_AXES], n = world->size;
     sizes_that_fit(size, n, fit);
     char *asked = sizes_text(size), *would = sizes_text(fit), *numbers = numbers_that_fit(size, open, n);
-    refuse(world, xprintf("%s would%s", would, numbers),
-           xprintf("%s does not make a mesh of %d device%s", asked, n, n > 1 ? "s" : ""));
+    comm_refuse(world, xprintf("%s would%s", would, numbers),
+                xprintf("%s does not make a mesh of %d device%s", asked, n, n > 1 ? "s" : ""));
 }
 
 static void agree_on_sizes(Comm *world, int size[MESH_AXES]) {
     int open = 0, n = world->size;
     for (int axis = 0; axis < MESH_AXES; axis++) {
         if (size[axis] < 0)
-            refuse(world, "1: one device along this axis",
-                   xprintf("the mesh axis '%s' has size %d", mesh_axis_names[axis], size[axis]));
+            comm_refuse(world, "1: one device along this axis",
+                        xprintf("the mesh axis '%s' has size %d", mesh_axis_names[axis], size[axis]));
         open += size[axis] == 0;
     }
     int64_t product = sizes_product(size);

@@ -8,7 +8,7 @@ static Choices choices = {
     .count = 1000003,
     .largest = 4 << 20,
     .tries = 5,
-    .playground = {.layers = 2, .D = 256, .F = 1024, .batch = 256},
+    .playground = {.layers = 2, .D = 240, .F = 960, .batch = 240},
 };
 
 #define CHOICE(KIND, ...) KIND##_FLAG(Choices, 0, __VA_ARGS__)
@@ -34,7 +34,7 @@ static const Flag flags[] = {
 static const Program program = {
     .about = "devices, meshes, shardings, collectives and what they cost",
     .example = "--part playground --num-layers 4 --fsdp-size 2",
-    .groups = ARGS_RUN,
+    .groups = ARGS_RUN | ARGS_CLOCK,
     .own = flags,
     .own_count = COUNT_OF(flags),
     .values = &choices,

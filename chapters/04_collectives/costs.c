@@ -1,6 +1,7 @@
 #include "chapters/04_collectives/costs.h"
 
 #include "chapters/04_collectives/ring.h"
+#include "common/clock.h"
 #include "common/plots.h"
 
 #include <inttypes.h>
@@ -65,10 +66,10 @@ static double time_calls(const Lesson *lesson, int method, void *buffers[3], int
     Queue *q = &lesson->device->queue;
     int calls = (int)max64(min64((64 << 10) / count, 20), 1);
     comm_barrier(lesson->console, q);
-    double began = now_seconds();
+    double began = queue_now(q);
     for (int i = 0; i < calls; i++)
         methods[method].run(lesson->world, q, buffers[0], buffers[1], buffers[2], count);
-    return lesson_largest(lesson, now_seconds() - began) / calls;
+    return lesson_largest(lesson, queue_now(q) - began) / calls;
 }
 
 Costs costs_measure(const Lesson *lesson, int64_t largest, int tries) {
@@ -118,8 +119,11 @@ Fit costs_fit(double steps, double share, int count, const int64_t *bytes, const
 
 static void print_size(int64_t bytes) { printf("%12" PRId64, bytes); }
 
-void costs_print(const Costs *costs) {
+void costs_print(const Costs *costs, const DeviceModel *model) {
     int n = costs->n;
+    if (model)
+        printf("the clock's links inside a node: alpha %.4g us, W %.4g GB/s\n", 1e6 * model->inside.latency,
+               1e-9 * model->inside.bandwidth);
     printf("fitted: t = steps alpha + share S / W\n%-16s %6s %6s %12s %10s\n", "", "steps", "share",
            "alpha us", "W GB/s");
     for (int m = 0; m < METHODS; m++)
@@ -159,12 +163,12 @@ static void draw_times(const Lesson *lesson, const Costs *costs) {
     static double x[COST_SIZES], measured[ALL_REDUCES][COST_SIZES], curve_x[CURVE], curve[ALL_REDUCES][CURVE];
     static char labels[ALL_REDUCES][64];
     PlotSeries series[2 * ALL_REDUCES];
-    double low = (double)costs->bytes[0], high = (double)costs->bytes[costs->sizes - 1];
+    double low = (double)costs->bytes[0] / 1024, high = (double)costs->bytes[costs->sizes - 1] / 1024;
     for (int i = 0; i < CURVE; i++) curve_x[i] = low * pow(high / low, (double)i / (CURVE - 1));
-    for (int s = 0; s < costs->sizes; s++) x[s] = (double)costs->bytes[s];
+    for (int s = 0; s < costs->sizes; s++) x[s] = (double)costs->bytes[s] / 1024;
     for (int m = 0; m < ALL_REDUCES; m++) {
         for (int s = 0; s < costs->sizes; s++) measured[m][s] = 1e3 * costs->seconds[m][s];
-        for (int i = 0; i < CURVE; i++) curve[m][i] = 1e3 * predicted(costs, m, curve_x[i]);
+        for (int i = 0; i < CURVE; i++) curve[m][i] = 1e3 * predicted(costs, m, 1024 * curve_x[i]);
         snprintf(labels[m], sizeof labels[m], "%s", m ? methods[m].name : "the library's");
         series[2 * m] = (PlotSeries){.label = labels[m],
                                      .x = x,
@@ -178,7 +182,7 @@ static void draw_times(const Lesson *lesson, const Costs *costs) {
     char *title =
         xprintf("All-reduce on %d devices: measured (points) and steps α + share S/W (dashed)", costs->n);
     Plot plot = {.title = title,
-                 .x_label = "S, bytes",
+                 .x_label = "S, KB",
                  .y_label = "milliseconds",
                  .log_x = true,
                  .log_y = true,
@@ -193,16 +197,16 @@ static void draw_times(const Lesson *lesson, const Costs *costs) {
 static void draw_bandwidth(const Lesson *lesson, const Costs *costs) {
     static double x[COST_SIZES], y[METHODS][COST_SIZES];
     PlotSeries series[METHODS];
-    for (int s = 0; s < costs->sizes; s++) x[s] = (double)costs->bytes[s];
+    for (int s = 0; s < costs->sizes; s++) x[s] = (double)costs->bytes[s] / 1024;
     for (int m = 0; m < METHODS; m++) {
         for (int s = 0; s < costs->sizes; s++)
-            y[m][s] = 1e-9 * bus_factor(m, costs->n) * x[s] / costs->seconds[m][s];
+            y[m][s] = 1e-9 * bus_factor(m, costs->n) * (double)costs->bytes[s] / costs->seconds[m][s];
         series[m] = (PlotSeries){
             .label = methods[m].name, .x = x, .y = y[m], .count = costs->sizes, .style = PLOT_LINE_POINTS};
     }
     char *title = xprintf("Bus bandwidth on %d devices, by size", costs->n);
     Plot plot = {.title = title,
-                 .x_label = "S, bytes",
+                 .x_label = "S, KB",
                  .y_label = "GB/s",
                  .log_x = true,
                  .log_y = true,

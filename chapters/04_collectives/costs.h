@@ -12,6 +12,7 @@
 #define COSTS_H
 
 #include "chapters/04_collectives/lesson.h"
+#include "common/device_model.h"
 
 #include <jansson.h>
 
@@ -36,8 +37,9 @@ Fit costs_fit(double steps, double share, int count, const int64_t *bytes, const
 
 /* Measures S = 1 KB, 4 KB .. largest; every device calls it, there are at least two. */
 Costs costs_measure(const Lesson *lesson, int64_t largest, int tries);
-/* Tables: what was fitted, predicted against measured, bandwidth of the bus. */
-void costs_print(const Costs *costs);
+/* Tables: what was fitted, predicted against measured, bandwidth of the bus. model: whose clock it was, NULL for this
+ * machine's. */
+void costs_print(const Costs *costs, const DeviceModel *model);
 /* costs.png and bandwidth.png */
 void costs_draw(const Lesson *lesson, const Costs *costs);
 /* For the report: for each method {alpha_s, bytes_per_s, bytes [..], seconds [..]}. A new reference. */

@@ -1,10 +1,5 @@
 #include "chapters/04_collectives/layouts.h"
 
-#include "common/boxes.h"
-#include "common/dist_ops.h"
-#include "common/kernels.h"
-
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +30,7 @@ static void add_subscripts(Str *s, const Place place[MESH_AXES], PlaceKind kind,
     if (count) str_printf(s, "_%s", y_first && count == 2 ? "YX" : found);
 }
 
-static Notation layout_notation(char name, const char *dims, const Layout *layout) {
+Notation layout_notation(char name, const char *dims, const Layout *layout) {
     Str s = {0};
     Notation n;
     str_printf(&s, "%c[", name);
@@ -65,13 +60,7 @@ Notation notation(char name, const char *dims, const Place place[MESH_AXES]) {
 
 /* ---- who has what ---- */
 
-/* The matrix as a grid of tiles, and the tile of each device. */
-typedef struct {
-    int cuts[2];  /* tiles along the rows and along the columns */
-    int index[2]; /* of the device's tile */
-} Tile;
-
-static Tile tile_of(const Mesh *mesh, const Layout *layout, int rank) {
+Tile tile_of(const Mesh *mesh, const Layout *layout, int rank) {
     Tile t = {{1, 1}, {0, 0}};
     int c[MESH_AXES];
     mesh_coordinate(mesh, rank, c);
@@ -85,9 +74,7 @@ static Tile tile_of(const Mesh *mesh, const Layout *layout, int rank) {
     return t;
 }
 
-/* The devices that hold tile (row, column): their ranks in who, in ascending order, and how many. */
-enum { MOST_DEVICES = 8 };
-static int holders(const Mesh *mesh, const Layout *layout, int row, int column, int who[MOST_DEVICES]) {
+int holders(const Mesh *mesh, const Layout *layout, int row, int column, int who[MOST_DEVICES]) {
     int count = 0, n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
     for (int rank = 0; rank < n; rank++) {
         Tile t = tile_of(mesh, layout, rank);
@@ -180,72 +167,6 @@ static void print_table(const Mesh *mesh, int64_t rows, int64_t columns) {
     }
 }
 
-/* ---- as a picture ---- */
-
-enum { SIDE = 4, MOST_BOXES = LAYOUTS * (2 * MOST_DEVICES + 4) + 32 };
-
-/* The tiles of one matrix, its upper left corner at (x, y): each with a strip for every device that holds it. */
-static int add_matrix(Box *boxes, const Mesh *mesh, const Layout *layout, double x, double y, double font) {
-    int count = 0, who[MOST_DEVICES];
-    static const char *const digits[MOST_DEVICES] = {"0", "1", "2", "3", "4", "5", "6", "7"};
-    Tile any = tile_of(mesh, layout, 0);
-    double high = (double)SIDE / any.cuts[0], wide = (double)SIDE / any.cuts[1];
-    for (int r = 0; r < any.cuts[0]; r++)
-        for (int c = 0; c < any.cuts[1]; c++) {
-            int n = holders(mesh, layout, r, c, who);
-            for (int i = 0; i < n; i++)
-                boxes[count++] = (Box){x + c * wide + i * wide / n,
-                                       y + r * high,
-                                       wide / n,
-                                       high,
-                                       who[i] + 1,
-                                       digits[who[i]],
-                                       font};
-            boxes[count++] = (Box){x + c * wide, y + r * high, wide, high, 0, NULL, 0};
-        }
-    return count;
-}
-
-static void draw_layouts(const Lesson *lesson, const Mesh *mesh, int64_t rows, int64_t columns) {
-    enum { PANELS_WIDE = 4 };
-    const double pitch_x = SIDE + 1.4, pitch_y = SIDE + 2.1, left = 0.8, top = 0.4;
-    Box *boxes = xcalloc(MOST_BOXES, sizeof *boxes);
-    char captions[LAYOUTS][2][64], axes[64];
-    int count = 0, n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
-    double font = n > 4 ? 11 : 13;
-    for (int panel = 0; panel <= LAYOUTS; panel++) {
-        double x = left + panel % PANELS_WIDE * pitch_x, y = top + panel / PANELS_WIDE * pitch_y;
-        if (panel == 0) { /* the mesh itself, which looks like A[I_X, J_Y] */
-            count += add_matrix(boxes + count, mesh, &layouts[1], x, y, font);
-            snprintf(axes, sizeof axes, "X down: %d, Y across: %d", mesh->size[MESH_DATA],
-                     mesh->size[MESH_TENSOR]);
-            boxes[count++] = (Box){x, y + SIDE + 0.1, SIDE, 0.7, -1, "the mesh", 13};
-            boxes[count++] = (Box){x, y + SIDE + 0.75, SIDE, 0.6, -1, axes, 10};
-            continue;
-        }
-        const Layout *layout = &layouts[panel - 1];
-        Tile t = tile_of(mesh, layout, 0);
-        count += add_matrix(boxes + count, mesh, layout, x, y, font);
-        snprintf(captions[panel - 1][0], sizeof captions[0][0], "%s",
-                 layout_notation('A', "IJ", layout).text);
-        snprintf(captions[panel - 1][1], sizeof captions[0][1], "%" PRId64 " x %" PRId64 "%s",
-                 rows / t.cuts[0], columns / t.cuts[1], layout->y_first ? "  (Y cuts first)" : "");
-        boxes[count++] = (Box){x, y + SIDE + 0.1, SIDE, 0.7, -1, captions[panel - 1][0], 13};
-        boxes[count++] = (Box){x, y + SIDE + 0.75, SIDE, 0.6, -1, captions[panel - 1][1], 10};
-    }
-    ASSERT(count <= MOST_BOXES);
-    char *title = xprintf("Every way to lay a matrix out over a mesh of %d x %d devices",
-                          mesh->size[MESH_DATA], mesh->size[MESH_TENSOR]);
-    char *name = xprintf("shardings_%dx%d.png", mesh->size[MESH_DATA], mesh->size[MESH_TENSOR]);
-    char *path = lesson_path(lesson, name);
-    Boxes picture = {title, boxes, count, 2 * left + PANELS_WIDE * pitch_x - 1.4, top + 3 * pitch_y, 44};
-    boxes_draw(&picture, path);
-    free(title);
-    free(name);
-    free(path);
-    free(boxes);
-}
-
 void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns) {
     Mesh mesh = {.size = {size[MESH_DATA], 1, size[MESH_TENSOR]}}; /* of numbers alone: nobody speaks on it */
     ASSERT(size[MESH_DATA] * size[MESH_TENSOR] <= MOST_DEVICES);
@@ -257,98 +178,5 @@ void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows,
         print_layouts(&mesh, &shown[i], (int)min64(BESIDE, count - i), lesson_colors());
     if (count < LAYOUTS) printf("(%d more are in the picture)\n", LAYOUTS - count);
     print_table(&mesh, rows, columns);
-    if (lesson->world->rank == 0) draw_layouts(lesson, &mesh, rows, columns);
-}
-
-/* ---- on the devices that are there ---- */
-
-typedef struct {
-    double first[2], size[2],
-        sum; /* of the slice: its first row and column, its shape, the sum of its elements */
-} Piece;
-
-static Piece ones(const Lesson *lesson, int64_t rows, int64_t columns) {
-    const Mesh *mesh = &lesson->mesh;
-    Tile t = tile_of(mesh, &layouts[1], lesson->world->rank);
-    rows /= t.cuts[0];
-    columns /= t.cuts[1];
-    Tensor a = tensor_new(lesson->device, MEMORY_ACTIVATIONS, "A", TYPE_REAL, SHAPE(rows, columns));
-    Piece p = {
-        {(double)(t.index[0] * rows), (double)(t.index[1] * columns)}, {(double)rows, (double)columns}, 0};
-    for (int64_t i = 0; i < tensor_count(&a); i++) tensor_reals(&a)[i] = 1;
-    for (int64_t i = 0; i < tensor_count(&a); i++) p.sum += (double)tensor_reals(&a)[i];
-    tensor_free(&a);
-    return p;
-}
-
-static bool place_ones(const Lesson *lesson, int64_t rows, int64_t columns) {
-    double all = 0, mb = (double)sizeof(real) * 0x1p-20;
-    Piece mine = ones(lesson, rows, columns), *pieces = lesson_gather(lesson, &mine, sizeof mine);
-    printf("A (%" PRId64 ", %" PRId64 "), all ones, is %.2f MB. Laid out as A[I_X, J_Y]:\n", rows, columns,
-           (double)(rows * columns) * mb);
-    printf("device  %-16s %-16s %-16s %9s  %s\n", "rows", "columns", "shape", "MB", "sum");
-    for (int r = 0; r < lesson->world->size; r++) {
-        const Piece *p = &pieces[r];
-        char row[48], column[48];
-        snprintf(row, sizeof row, "%.0f .. %.0f", p->first[0], p->first[0] + p->size[0] - 1);
-        snprintf(column, sizeof column, "%.0f .. %.0f", p->first[1], p->first[1] + p->size[1] - 1);
-        printf("%6d  %-16s %-16s %-16s %9.2f  %.0f\n", r, row, column,
-               shape_text(SHAPE((int64_t)p->size[0], (int64_t)p->size[1])).text, p->size[0] * p->size[1] * mb,
-               p->sum);
-        all += p->sum;
-    }
-    free(pieces);
-    all /= lesson->mesh.size[MESH_PIPE]; /* along which the matrix is whole */
-    return all == (double)(rows * columns);
-}
-
-/* What each device has of a vector, a line each. */
-static void print_vectors(const Lesson *lesson, const char *title, const Tensor *v) {
-    enum { SHOWN = 32 };
-    int64_t count = min64(tensor_count(v), SHOWN);
-    real *all = lesson_gather(lesson, v->data, count * (int64_t)sizeof(real));
-    printf("%s\n", title);
-    for (int r = 0; r < lesson->world->size; r++) {
-        printf("  device %d: ", r);
-        for (int64_t i = 0; i < count; i++) printf(" %3g", (double)all[r * count + i]);
-        printf("%s\n", tensor_count(v) > SHOWN ? " ..." : "");
-    }
-    free(all);
-}
-
-/* w = u + v, cut over all devices: each adds its own elements. */
-static bool add_vectors(const Lesson *lesson) {
-    const Mesh *mesh = &lesson->mesh;
-    int64_t count = 2 * mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
-    Tape *tape = tape_new(lesson->device, false);
-    Tensor *part[2];
-    for (int i = 0; i < 2; i++) {
-        Tensor *v = tape_tensor(tape, i ? "v" : "u", TYPE_REAL, SHAPE(count), NULL);
-        for (int64_t k = 0; k < count; k++) tensor_reals(v)[k] = (real)(i ? 10 * k : k);
-        v = op_split(tape, mesh, MESH_DATA, v, 0); /* X cuts first */
-        part[i] = op_split(tape, mesh, MESH_TENSOR, v, 0);
-    }
-    Tensor *w = tape_tensor(tape, "w", TYPE_REAL, part[0]->shape, part[0]);
-    KERNELS(tape)->add(QUEUE(tape), part[0], part[1], w);
-    print_vectors(
-        lesson,
-        "\nu = 0, 1, 2 ..., v = 0, 10, 20 ..., both laid out as u[I_XY]; w = u + v, nothing moves:", w);
-    int64_t before = lesson_bytes(lesson);
-    w = op_gather(tape, mesh, MESH_TENSOR, w);
-    print_vectors(lesson, "gathered along Y, w[I_X]:", w);
-    w = op_gather(tape, mesh, MESH_DATA, w);
-    print_vectors(lesson, "and along X, w[I]:", w);
-    bool right = true;
-    for (int64_t k = 0; k < count; k++) right &= tensor_reals(w)[k] == (real)(11 * k);
-    int64_t n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
-    right &=
-        lesson_check_bytes(lesson, before, mesh->size[MESH_PIPE] * n * (n - 1) * 2 * (int64_t)sizeof(real),
-                           "every device gets what it lacks");
-    tape_delete(tape);
-    return right;
-}
-
-bool layouts_place(const Lesson *lesson, int64_t rows, int64_t columns) {
-    bool right = place_ones(lesson, rows, columns);
-    return add_vectors(lesson) && right;
+    if (lesson->world->rank == 0) layouts_draw(lesson, &mesh, rows, columns);
 }

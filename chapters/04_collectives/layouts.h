@@ -22,12 +22,33 @@ typedef struct {
 } Notation;
 Notation notation(char name, const char *dims, const Place place[MESH_AXES]);
 
+Notation layout_notation(char name, const char *dims, const Layout *layout);
+
+/* ---- who has what; a mesh of numbers alone will do: nobody speaks on it ---- */
+
+/* The matrix as a grid of tiles, and the tile of each device. */
+typedef struct {
+    int cuts[2];  /* tiles along the rows and along the columns */
+    int index[2]; /* of the device's tile */
+} Tile;
+Tile tile_of(const Mesh *mesh, const Layout *layout, int rank);
+/* The devices that hold tile (row, column): their ranks in who, in ascending order, and how many. */
+enum { MOST_DEVICES = 8 };
+int holders(const Mesh *mesh, const Layout *layout, int row, int column, int who[MOST_DEVICES]);
+
+/* ---- shown ---- */
+
 /* Prints them all, their shapes and their bytes on each device, for a matrix (rows, columns), and draws them into
- * shardings_XxY.png. `size`: of a mesh that need not be there; its pipe axis is 1. */
+ * shardings_XxY.png. `size`: of a mesh that need not be there, of 8 devices at
+ * most; its axes divide rows and columns, also both together. */
 void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns);
 
-/* Places ones (rows, columns) on the lesson's mesh as A[I_X, J_Y] and prints what each device has. Then adds two vectors
- * that are sharded over all devices, and gathers the sum along one axis after the other. False: a sum is wrong. */
+/* The picture (layouts_picture.c). */
+void layouts_draw(const Lesson *lesson, const Mesh *mesh, int64_t rows, int64_t columns);
+
+/* Places ones (rows, columns), rounded up to what the mesh divides, on the lesson's mesh as A[I_X, J_Y] and prints what
+ * each device has. Then adds two vectors
+ * that are sharded over all devices, and gathers the sum along one axis after the other. False: a sum is wrong (layouts_place.c). */
 bool layouts_place(const Lesson *lesson, int64_t rows, int64_t columns);
 
 #endif

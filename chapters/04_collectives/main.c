@@ -18,6 +18,7 @@
 #include "chapters/04_collectives/costs.h"
 #include "chapters/04_collectives/layouts.h"
 #include "chapters/04_collectives/moves.h"
+#include "common/clock.h"
 #include "common/machine.h"
 #include "common/report.h"
 
@@ -29,6 +30,12 @@
 static Choices choices;
 
 /* ---- who is there ---- */
+
+/* Whose time it is; NULL: this machine's. */
+static const DeviceModel *clock_model(const Lesson *lesson) {
+    const Clock *clock = lesson->device->queue.clock;
+    return clock ? clock->model : NULL;
+}
 
 typedef struct {
     char host[64];
@@ -52,6 +59,11 @@ static void list_devices(const Lesson *lesson) {
         printf("%4d  %7d  %-33s  %s\n", r, all[r].threads, through, all[r].host);
     }
     free(all);
+    const DeviceModel *model = clock_model(lesson);
+    if (model)
+        printf("times are those of a model: %s (%s)\n", model->name, model->about);
+    else
+        printf("times are those of this machine\n");
 }
 
 static void show_mesh(const Mesh *mesh) {
@@ -63,7 +75,8 @@ static void show_mesh(const Mesh *mesh) {
 
 /* ---- the report ---- */
 
-static void write_report(const Lesson *lesson, const Costs *costs, int argc, char **argv, double seconds) {
+/* began: the time of this machine when it did */
+static void write_report(const Lesson *lesson, const Costs *costs, int argc, char **argv, double began) {
     CommCount counts[COMM_KINDS];
     lesson_counts(lesson, counts);
     json_t *report = report_new("04_collectives", argc, argv);
@@ -75,7 +88,8 @@ static void write_report(const Lesson *lesson, const Costs *costs, int argc, cha
     report_set(report, "mesh",
                json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
                          size[MESH_TENSOR]));
-    report_set_real(report, "wall_s", seconds);
+    report_set_real(report, "wall_s", now_seconds() - began);
+    if (clock_model(lesson)) report_set_real(report, "model_s", queue_now(&lesson->device->queue));
     report_set(report, "memory", memory);
     report_set(report, "comm", comm);
     if (costs->sizes) json_object_set_new(report, "collectives", costs_json(costs));
@@ -85,8 +99,10 @@ static void write_report(const Lesson *lesson, const Costs *costs, int argc, cha
 
 /* ---- all parts ---- */
 
+static bool runs(Part part) { return choices.part == PART_ALL || choices.part == part; }
+
 static bool begin(Part part, const char *title) {
-    if (choices.part != PART_ALL && choices.part != part) return false;
+    if (!runs(part)) return false;
     printf("%s---- %s ----\n", choices.part == PART_ALL && part != PART_DEVICES ? "\n" : "", title);
     fflush(stdout);
     return true;
@@ -111,8 +127,31 @@ static int columns_for(int n) {
     return columns;
 }
 
+/* What cannot work is refused before anything is printed. */
+static void check_choices(Comm *world) {
+    enum { CUTS = 8 }; /* of the meshes that are drawn */
+    const Playground *p = &choices.playground;
+    if (runs(PART_SHARDINGS) && (choices.rows % CUTS || choices.columns % CUTS))
+        comm_refuse(world,
+                    xprintf("%" PRId64 " x %" PRId64 " can", ceil_div(choices.rows, CUTS) * CUTS,
+                            ceil_div(choices.columns, CUTS) * CUTS),
+                    xprintf("a matrix of --matrix-rows %" PRId64 " x --matrix-columns %" PRId64
+                            " cannot be cut into %d equal slices either way",
+                            choices.rows, choices.columns, CUTS));
+    bool chosen = p->data || p->fsdp || p->tensor;
+    if (runs(PART_PLAYGROUND) && chosen && !playground_count(p, world->size))
+        comm_refuse(
+            world,
+            xprintf("data x fsdp x tensor must be %d; data x fsdp must divide --global-batch-size %" PRId64
+                    ", fsdp --hidden-size %" PRId64 ", tensor --intermediate-size %" PRId64,
+                    world->size, p->batch, p->D, p->F),
+            xprintf("no sharding of the playground over %d device%s fits", world->size,
+                    world->size > 1 ? "s" : ""));
+}
+
 static Lesson lesson_new(void) {
     Lesson lesson = {.world = comm_world(), .folder = choices.run.output_dir};
+    check_choices(lesson.world);
     int columns = choices.tensor_size ? (int)choices.tensor_size : columns_for(lesson.world->size);
     lesson.mesh = mesh_new(lesson.world, (const int[MESH_AXES]){0, 1, columns});
     lesson.console = comm_split(lesson.world, 0, lesson.world->rank, "console");
@@ -148,7 +187,7 @@ int main(int argc, char **argv) {
     if (begin(PART_COSTS, "what a collective costs")) {
         if (lesson.world->size > 1) {
             costs = costs_measure(&lesson, choices.largest, (int)choices.tries);
-            costs_print(&costs);
+            costs_print(&costs, clock_model(&lesson));
             if (lesson.world->rank == 0) costs_draw(&lesson, &costs);
         } else {
             printf("one device has nobody to speak with: try make ch04 NP=4\n");
@@ -156,7 +195,7 @@ int main(int argc, char **argv) {
     }
     if (begin(PART_PLAYGROUND, "a playground")) right &= playground_run(&lesson, &choices.playground);
 
-    write_report(&lesson, &costs, argc, argv, now_seconds() - began);
+    write_report(&lesson, &costs, argc, argv, began);
     if (!right) printf("\nsomething above is not as it should be\n");
     printf("\npictures and report.json are in %s\n", lesson.folder);
     lesson_free(&lesson);

@@ -1,5 +1,6 @@
 #include "chapters/04_collectives/playground.h"
 
+#include "common/clock.h"
 #include "common/kernels.h"
 #include "common/machine.h"
 #include "common/rng.h"
@@ -209,10 +210,10 @@ static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH
     for (int64_t i = -1; i < p->tries; i++) { /* the first one warms up */
         bytes = lesson_bytes(lesson);
         comm_barrier(lesson->console, s.q);
-        double began = now_seconds();
+        double began = queue_now(s.q);
         forward(&s);
         backward(&s);
-        double mine = lesson_largest(lesson, now_seconds() - began);
+        double mine = lesson_largest(lesson, queue_now(s.q) - began);
         if (i >= 0) seconds[i] = mine;
         bytes = lesson_total(lesson, lesson_bytes(lesson) - bytes);
     }
@@ -243,11 +244,23 @@ static bool fits(const Playground *p, int n, int64_t d, int64_t f, int64_t t) {
            (!p->tensor || t == p->tensor) && p->batch % (d * f) == 0 && p->D % f == 0 && p->F % t == 0;
 }
 
+int playground_count(const Playground *p, int n) {
+    int count = 0;
+    for (int t = 1; t <= n; t++)
+        for (int f = 1; f <= n; f++)
+            for (int d = 1; d <= n; d++) count += fits(p, n, d, f, t);
+    return count;
+}
+
 bool playground_run(const Lesson *lesson, const Playground *p) {
     const double rounding = 1e-4; /* of sums in another order, in single precision, squared and added up */
     Agreement agreement = {{0, 0}, 0};
+    if (!playground_count(p, lesson->world->size)) {
+        printf("these sizes cannot be cut for %d devices in any way\n", lesson->world->size);
+        return true;
+    }
     bool right = true;
-    int n = lesson->world->size, ran = 0;
+    int n = lesson->world->size;
     printf("%" PRId64 " layers of x W1 W2^T, W1 and W2 (%" PRId64 ", %" PRId64
            "): %.3f M weights; batch %" PRId64 "\n",
            p->layers, p->D, p->F, 1e-6 * (double)(2 * p->layers * p->D * p->F), p->batch);
@@ -257,17 +270,8 @@ bool playground_run(const Lesson *lesson, const Playground *p) {
     for (int t = 1; t <= n; t++)
         for (int f = 1; f <= n; f++)
             for (int d = 1; d <= n; d++)
-                if (fits(p, n, d, f, t)) {
-                    right &= run(lesson, p, (const int[MESH_AXES]){d, f, t}, &agreement);
-                    ran++;
-                }
-    if (ran)
-        printf("sums of squares of outputs and gradients: %.5g, %.5g; shardings are apart by %.0e at most\n",
-               agreement.first.outputs, agreement.first.gradients, agreement.apart);
-    else
-        printf("no sharding over %d device%s fits: data x fsdp x tensor must be %d, data x fsdp divide the "
-               "batch, fsdp "
-               "the hidden size, tensor the intermediate size\n",
-               n, n > 1 ? "s" : "", n);
+                if (fits(p, n, d, f, t)) right &= run(lesson, p, (const int[MESH_AXES]){d, f, t}, &agreement);
+    printf("sums of squares of outputs and gradients: %.5g, %.5g; shardings are apart by %.0e at most\n",
+           agreement.first.outputs, agreement.first.gradients, agreement.apart);
     return right && agreement.apart <= rounding;
 }

@@ -21,8 +21,10 @@ typedef struct {
     const Config *run; /* seed, device memory */
 } Playground;
 
-/* Runs every sharding that the degrees leave, and prints a line for each. False: a prediction was missed, or the shardings
- * do not compute the same. Nothing fits: says so, and what would. */
+/* How many shardings over n devices the degrees leave: data x fsdp x tensor is n, data x fsdp divides the batch, fsdp
+ * divides D, tensor divides F. */
+int playground_count(const Playground *p, int n);
+/* Runs them all, and prints a line for each. False: a prediction was missed, or they do not compute the same. */
 bool playground_run(const Lesson *lesson, const Playground *p);
 
 #endif
