@@ -3,6 +3,7 @@
 #ifndef BATCH_H
 #define BATCH_H
 
+#include "common/comm.h"
 #include "common/data.h"
 #include "common/model.h"
 
@@ -22,13 +23,15 @@ Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
  * refused, exit 2. */
 void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
 
-/* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. */
-double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows);
+/* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. comm: ranks with
+ * the same model that share the work and get the bits that one of them would; NULL: this device alone. */
+double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows, Comm *comm);
 
 /* Ends the program when a step's loss or the norm of its gradient is not finite: runs the step's
  * micro-batches of `rows` windows again and names the first op in which such a number appears: "forward of
- * linear 'blocks.0.qkv.weight'". */
+ * linear 'blocks.0.qkv.weight'". comm: ranks with slices of the batch, which all know the same loss and norm; the first
+ * of them that finds the op speaks. */
 void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
-                  double grad_norm);
+                  double grad_norm, Comm *comm);
 
 #endif

@@ -22,7 +22,7 @@ void params_free(Params *params) {
         Param *p = params->items[i];
         tensor_free(&p->data);
         for (int use = 0; use < PARAM_MAX_USES; use++)
-            if (p->grad[use].data) tensor_free(&p->grad[use]);
+            if (p->grad[use].device) tensor_free(&p->grad[use]);
         free((char *)(uintptr_t)p->name);
         free(p);
     }
@@ -58,6 +58,12 @@ static Tensor grad_new(Param *p) {
     return tensor_new(p->data.device, MEMORY_GRADIENTS, p->name, TYPE_REAL, p->data.shape);
 }
 
+static void add_uses(Param *p) {
+    Device *device = p->data.device;
+    for (int use = 1; use < p->uses; use++)
+        device->kernels->accumulate(&device->queue, &p->grad[use], &p->grad[0]);
+}
+
 Tensor param_grad_begin(Param *p, int use) {
     ASSERT(use < p->uses);
     if (!p->grad[use].data) p->grad[use] = grad_new(p);
@@ -74,9 +80,23 @@ void param_grad_end(Param *p, int use, Tensor grad, const Tensor *scale) {
     if (!first) kernels->accumulate(&device->queue, &grad, &p->grad[use]);
     if (!first) tensor_free(&grad);
 
-    bool last = p->owner->microbatch == p->owner->microbatches - 1;
-    if (!last || ++p->uses_done < p->uses) return;
-    for (int other = 1; other < p->uses; other++)
-        kernels->accumulate(&device->queue, &p->grad[other], &p->grad[0]);
-    if (p->owner->on_grad_ready) p->owner->on_grad_ready(p->owner->on_grad_ready_context, p);
+    Params *owner = p->owner;
+    if (owner->microbatch != owner->microbatches - 1) return;
+    if (owner->on_grad_ready)
+        owner->on_grad_ready(owner->on_grad_ready_context, p, use);
+    else if (++p->uses_done == p->uses)
+        add_uses(p);
+}
+
+void params_add_uses(Params *params) {
+    for (int i = 0; i < params->count; i++) add_uses(params->items[i]);
+}
+
+void param_place_grad(Param *p, int use, real *memory) {
+    if (p->grad[use].device) tensor_free(&p->grad[use]);
+    p->grad[use] = (Tensor){.data = memory,
+                            .type = TYPE_REAL,
+                            .shape = p->data.shape,
+                            .name = p->name,
+                            .memory = MEMORY_GRADIENTS};
 }

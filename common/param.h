@@ -4,7 +4,10 @@
  * Gradients. Each micro-batch's gradient is formed from zero, then added to the step's, in the order of the
  * micro-batches: the sum has the same bits however the micro-batches are spread over devices. A weight with
  * two uses (a tied head) has a buffer for each; they are added once, use 0 + use 1, when both are complete.
- * Then on_grad_ready fires: once a step for each parameter, in the last micro-batch. */
+ *
+ * on_grad_ready fires once a step for each use of each parameter, in the last micro-batch, when this device's part of
+ * the gradient is complete. Whoever listens reduces it over the devices, each use apart, and then calls
+ * params_add_uses: so the sum over devices comes before the sum over uses, as the sum over micro-batches does. */
 #ifndef PARAM_H
 #define PARAM_H
 
@@ -29,7 +32,8 @@ struct Params {
     int count;
     int64_t microbatch, microbatches; /* which one the backward works on, of how many in this step */
 
-    void (*on_grad_ready)(void *context, Param *p); /* may be NULL */
+    void (*on_grad_ready)(void *context, Param *p,
+                          int use); /* NULL: uses are added as soon as all are there */
     void *on_grad_ready_context;
 };
 
@@ -49,5 +53,10 @@ void params_begin_microbatch(Params *params, int64_t microbatch, int64_t microba
  * adds it to the step's. scale: a scalar (1) that multiplies it on the way, NULL for one. */
 Tensor param_grad_begin(Param *p, int use);
 void param_grad_end(Param *p, int use, Tensor grad, const Tensor *scale);
+/* For who listens to on_grad_ready: grad[0] += grad[1] where a parameter has two uses. */
+void params_add_uses(Params *params);
+/* From now on the gradient of a use is formed in `memory`, as many elements as the parameter has; it must live until
+ * this is called again, with NULL. */
+void param_place_grad(Param *p, int use, real *memory);
 
 #endif

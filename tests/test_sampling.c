@@ -137,12 +137,12 @@ static void test_evaluate(void) {
     for (int64_t rows = 1; rows <= 9; rows++) {
         char name[64];
         snprintf(name, sizeof name, "all windows, %lld at a time", (long long)rows);
-        close_to(evaluate(t.model, &t.data.dataset, 0, rows), all / (double)counted, tolerance, name);
+        close_to(evaluate(t.model, &t.data.dataset, 0, rows, NULL), all / (double)counted, tolerance, name);
         snprintf(name, sizeof name, "5 windows, %lld at a time", (long long)rows);
-        close_to(evaluate(t.model, &t.data.dataset, 5, rows), five / (double)counted_in_five, tolerance,
+        close_to(evaluate(t.model, &t.data.dataset, 5, rows, NULL), five / (double)counted_in_five, tolerance,
                  name);
     }
-    close_to(evaluate(t.model, &t.data.dataset, 100, 2), all / (double)counted, tolerance,
+    close_to(evaluate(t.model, &t.data.dataset, 100, 2, NULL), all / (double)counted, tolerance,
              "more windows than there are");
     training_delete(&t);
 }

@@ -94,7 +94,7 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
     }
     row->grad_norm = optimizer_grad_norm(run->optimizer);
     Pass first = {.training = true, .first_sample = step * c->global_batch};
-    check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm);
+    check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm, NULL);
     row->lr = schedule_lr(c, step);
     optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
 }
@@ -120,7 +120,7 @@ static MetricsRow train(Run *run) {
                       .step_ms = NAN,
                       .tokens_per_s = NAN};
     if (first == 0 || first >= last) /* the second: a finished run is resumed */
-        row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+        row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch, NULL);
     if (first == 0) checkpoint_set_aside(c->output_dir); /* of an older run, now that this one works */
     Metrics *metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
     if (first == 0) {
@@ -141,7 +141,7 @@ static MetricsRow train(Run *run) {
         row.tokens_per_s = (double)(c->global_batch * c->model.T) / seconds;
         row.val_loss = NAN;
         if (done || every(c->eval_interval, row.step))
-            row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch);
+            row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch, NULL);
         metrics_write(metrics, &row);
         progress_step(run->progress, &row);
         if (every(c->sample_interval, row.step) && !done) show_sample(run, row.step);
