@@ -108,6 +108,7 @@ run: deps ## install what is missing, train a MiniGPT, draw its loss curve
 # ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes; without NP
 # as many as NP_NN says. mpiexec hides the terminal from them, so they are told when there is one.
 NP_04 := 4
+NP_05 := 8
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
 ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)

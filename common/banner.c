@@ -25,8 +25,21 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
     printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
     if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
     if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);
-    printf("\n  training  %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batches of %" PRId64
-           "), %" PRId64 " tokens a step\n",
-           config->max_steps, config->global_batch, config->num_microbatches, config->micro_batch,
-           config->global_batch * m->T);
+    printf("\n  training  %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batch%s of %" PRId64
+           "%s), %" PRId64 " tokens a step\n",
+           config->max_steps, config->global_batch, config->num_microbatches,
+           config->num_microbatches > 1 ? "es" : "", config->micro_batch,
+           config->data_parallel > 1 ? " on each device" : "", config->global_batch * m->T);
+}
+
+void print_result(const Dataset *data, double loss) {
+    printf("validation loss %.4f nats per token", loss);
+    if (isfinite(data->bytes_per_token))
+        printf(", %.3f bits per byte", loss / log(2) / data->bytes_per_token);
+    printf("\n");
+    double trigram = data->trigram_loss, floor = data->entropy_floor;
+    if (isfinite(trigram) && loss >= trigram) printf("not yet below the trigram model's %.4f\n", trigram);
+    if (isfinite(trigram) && isfinite(floor) && loss < trigram)
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", trigram, floor,
+               100 * (trigram - loss) / (trigram - floor));
 }

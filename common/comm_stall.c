@@ -9,6 +9,8 @@
 #include <string.h>
 
 enum { TAG_ASK = 0, TAG_ANSWER = 1, ENOUGH = 5, MOST_NAMED = 8 };
+static int questions; /* that rank 0 has asked each of the others; that another one has answered */
+static int missing;   /* answers, on rank 0 */
 static const double PAUSE_SECONDS = 0.5; /* between questions: time for what is on its way to arrive */
 
 typedef struct {
@@ -47,7 +49,7 @@ _Noreturn static void everyone_waits(const Answer *answers) {
 
 static void ask_and_judge(Answer mine) {
     static Answer *answers; /* to the question that is open */
-    static int missing, unmoved;
+    static int unmoved;
     static double asked_at;
     if (!answers) answers = xcalloc((size_t)world.size, sizeof *answers);
     if (missing > 0) {
@@ -67,15 +69,30 @@ static void ask_and_judge(Answer mine) {
     answers[0] = mine;
     asked_at = now_seconds();
     missing = world.size - 1;
+    questions++;
     for (int r = 1; r < world.size; r++) MPI_Send(NULL, 0, MPI_BYTE, r, TAG_ASK, MPI_COMM_WORLD);
+}
+
+static void answer(const Answer *mine) {
+    MPI_Recv(NULL, 0, MPI_BYTE, 0, TAG_ASK, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+    MPI_Send(mine, sizeof *mine, MPI_BYTE, 0, TAG_ANSWER, MPI_COMM_WORLD);
+    questions++;
 }
 
 void stall_look(int64_t moves, const GroupRequest *waits_for) {
     Answer mine = answer_now(moves, waits_for);
-    if (world.rank == 0) {
+    if (world.rank == 0)
         ask_and_judge(mine);
-    } else if (there(0, TAG_ASK)) {
-        MPI_Recv(NULL, 0, MPI_BYTE, 0, TAG_ASK, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        MPI_Send(&mine, sizeof mine, MPI_BYTE, 0, TAG_ANSWER, MPI_COMM_WORLD);
-    }
+    else if (there(0, TAG_ASK))
+        answer(&mine);
+}
+
+void stall_close(void) {
+    int asked = questions;
+    MPI_Bcast(&asked, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    Answer nothing = {0};
+    while (world.rank > 0 && questions < asked) answer(&nothing);
+    for (; world.rank == 0 && missing > 0; missing--)
+        MPI_Recv(&nothing, sizeof nothing, MPI_BYTE, MPI_ANY_SOURCE, TAG_ANSWER, MPI_COMM_WORLD,
+                 MPI_STATUS_IGNORE);
 }

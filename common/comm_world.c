@@ -131,6 +131,7 @@ Comm *comm_world(void) {
 }
 
 void world_close(void) {
+    stall_close();
     watch_leave();
     MPI_Win_free(&window);
     MPI_Comm_free(&sharers);

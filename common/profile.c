@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 const char *const phase_names[PHASES] = {
     [PHASE_NONE] = "other",
@@ -13,6 +14,7 @@ const char *const phase_names[PHASES] = {
     [PHASE_BACKWARD_INPUT] = "backward, inputs",
     [PHASE_BACKWARD_PARAM] = "backward, parameters",
     [PHASE_RECOMPUTE] = "recompute",
+    [PHASE_REDUCE] = "reduce",
     [PHASE_CLIP] = "clip",
     [PHASE_OPTIMIZER] = "optimizer",
     [PHASE_EVALUATION] = "evaluation",
@@ -33,12 +35,15 @@ struct Profile {
     RoofFn roof;
     const void *machine;
     Trace *trace;
+    PhaseFn listener;
+    void *listener_context;
 
     int64_t step, steps; /* the one that runs; how many are done */
     Phase phase;         /* named by the program */
     double step_begin, phase_begin;
     double charged; /* up to here, time has been charged to a phase */
-    double seconds[PHASES];
+    double seconds[PHASES], core_seconds[PHASES];
+    double cores_charged;
     ProfileRow *rows;
     int row_count;
 
@@ -114,7 +119,7 @@ static void claim_rest(Profile *p) {
 enum { STEP_ROW, FIRST_PHASE_ROW, LONG_TRACE = 1 << 14 };
 
 static TraceRow row_of_phase(Profile *p, Phase phase) {
-    TraceRow row = {0, FIRST_PHASE_ROW + (int)phase};
+    TraceRow row = {trace_device(p->trace), FIRST_PHASE_ROW + (int)phase};
     if (!p->row_named[phase]) trace_name_row(p->trace, row, phase_names[phase]);
     p->row_named[phase] = true;
     return row;
@@ -153,9 +158,12 @@ static void write_trace(Profile *p) {
     p->op_count = p->call_count = p->claimed = 0;
 }
 
-static void trace_phase(Profile *p, double end) {
+static void tell_phase(Profile *p, double end) {
+    if (p->listener && p->phase != PHASE_NONE)
+        p->listener(p->listener_context, p->phase, p->phase_begin, end);
     if (p->trace && p->phase != PHASE_NONE)
-        trace_span(p->trace, (TraceRow){0, STEP_ROW}, phase_names[p->phase], p->phase_begin, end, NULL);
+        trace_span(p->trace, (TraceRow){trace_device(p->trace), STEP_ROW}, phase_names[p->phase],
+                   p->phase_begin, end, NULL);
 }
 
 /* ---- what is heard ---- */
@@ -180,28 +188,42 @@ static void op_done(void *context, const Node *node, TapePhase tape_phase) {
     if (p->call_count > LONG_TRACE) write_trace(p);
 }
 
+/* What this process has had of the cores. */
+static double core_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
 /* ---- for programs ---- */
 
 Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace) {
     Profile *p = xcalloc(1, sizeof *p);
     *p = (Profile){.device = device, .tape = tape, .roof = roof, .machine = machine, .trace = trace};
     p->meter = (Meter){.done = kernel_done, .context = p};
-    meter_attach(device, &p->meter);
-    tape->observer = (TapeObserver){op_done, p};
+    if (tape) {
+        meter_attach(device, &p->meter);
+        tape->observer = (TapeObserver){op_done, p};
+    }
     if (!trace) return p;
-    trace_name_device(trace, 0, base_program());
-    trace_name_row(trace, (TraceRow){0, STEP_ROW}, "step");
+    char *device_name = xprintf("%s, device %d", base_program(), trace_device(trace));
+    trace_name_device(trace, trace_device(trace), device_name);
+    trace_name_row(trace, (TraceRow){trace_device(trace), STEP_ROW}, "step");
+    free(device_name);
     return p;
 }
 
 void profile_delete(Profile *p) {
     if (!p) return;
-    meter_detach(p->device, &p->meter);
-    p->tape->observer = (TapeObserver){0};
+    if (p->tape) {
+        meter_detach(p->device, &p->meter);
+        p->tape->observer = (TapeObserver){0};
+    }
     free(p->rows);
     free(p->calls);
     free(p->ops);
     free(p);
+}
+
+void profile_listen(Profile *p, PhaseFn listener, void *context) {
+    p->listener = listener;
+    p->listener_context = context;
 }
 
 void profile_step_begin(Profile *p, int64_t step) {
@@ -210,14 +232,17 @@ void profile_step_begin(Profile *p, int64_t step) {
     p->step = step;
     p->phase = PHASE_NONE;
     p->step_begin = p->phase_begin = p->charged = queue_now(&p->device->queue);
+    p->cores_charged = core_seconds();
 }
 
 void profile_phase(Profile *p, Phase phase) {
     if (!p) return;
-    double now = queue_now(&p->device->queue);
+    double now = queue_now(&p->device->queue), cores = core_seconds();
     claim_rest(p);
     charge(p, p->phase, now);
-    trace_phase(p, now);
+    p->core_seconds[p->phase] += cores - p->cores_charged;
+    p->cores_charged = cores;
+    tell_phase(p, now);
     p->phase = phase;
     p->phase_begin = now;
 }
@@ -226,7 +251,9 @@ void profile_step_end(Profile *p) {
     if (!p) return;
     profile_phase(p, PHASE_NONE);
     char *text = xprintf("step %lld", (long long)p->step);
-    if (p->trace) trace_span(p->trace, (TraceRow){0, STEP_ROW}, text, p->step_begin, p->charged, NULL);
+    if (p->trace)
+        trace_span(p->trace, (TraceRow){trace_device(p->trace), STEP_ROW}, text, p->step_begin, p->charged,
+                   NULL);
     free(text);
     write_trace(p);
     p->steps++;
@@ -236,11 +263,14 @@ void profile_clear(Profile *p) {
     p->row_count = 0;
     p->steps = 0;
     memset(p->seconds, 0, sizeof p->seconds);
+    memset(p->core_seconds, 0, sizeof p->core_seconds);
 }
 
 int64_t profile_steps(const Profile *p) { return p->steps; }
 
 double profile_seconds(const Profile *p, Phase phase) { return p->seconds[phase]; }
+
+double profile_core_seconds(const Profile *p, Phase phase) { return p->core_seconds[phase]; }
 
 const ProfileRow *profile_rows(const Profile *p, int *count) {
     *count = p->row_count;

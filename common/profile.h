@@ -19,6 +19,7 @@ typedef enum {
     PHASE_BACKWARD_INPUT, /* an op's backward towards its inputs */
     PHASE_BACKWARD_PARAM, /* ... towards its parameters */
     PHASE_RECOMPUTE,      /* forward once more, inside backward */
+    PHASE_REDUCE,         /* waiting for what other devices add */
     PHASE_CLIP,
     PHASE_OPTIMIZER,
     PHASE_EVALUATION,
@@ -39,11 +40,16 @@ typedef struct {
 
 typedef struct Profile Profile;
 
-/* roof: seconds that a kernel of this cost takes at best on this machine; NULL: not known.
+/* tape NULL: the named phases alone, which costs next to nothing.
+ * roof: seconds that a kernel of this cost takes at best on this machine; NULL: not known.
  * trace: where to write every step, op and kernel; NULL: nowhere. */
 typedef double (*RoofFn)(const void *machine, Cost cost);
 Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace);
 void profile_delete(Profile *profile); /* takes the meter and the observer away again */
+
+/* Is told of each phase that the program names, when it is over. */
+typedef void (*PhaseFn)(void *context, Phase phase, double begin, double end);
+void profile_listen(Profile *profile, PhaseFn listener, void *context);
 
 void profile_step_begin(Profile *profile, int64_t step);
 void profile_phase(Profile *profile, Phase phase);
@@ -54,6 +60,8 @@ void profile_step_end(Profile *profile);
 void profile_clear(Profile *profile);
 int64_t profile_steps(const Profile *profile);
 double profile_seconds(const Profile *profile, Phase phase);
+/* ... and what this process had of its cores meanwhile; phases that the program names, with all that is inside them. */
+double profile_core_seconds(const Profile *profile, Phase phase);
 /* In the order in which they first ran. */
 const ProfileRow *profile_rows(const Profile *profile, int *count);
 

@@ -16,6 +16,7 @@ struct Trace {
     int64_t written; /* bytes of the file in front of the closing brackets */
     int64_t limit;   /* ... at which it stops growing */
     double zero;
+    int device;
     bool full;
     int64_t count; /* events */
     size_t used;
@@ -54,15 +55,22 @@ static void add(Trace *t, json_t *event) {
     json_decref(event);
 }
 
+static const char OPENING[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+
 Trace *trace_open(const char *path, double zero, int64_t limit) {
+    return trace_open_for(0, path, zero, limit);
+}
+
+Trace *trace_open_for(int device, const char *path, double zero, int64_t limit) {
     Trace *t = xcalloc(1, sizeof *t);
+    t->device = device;
     t->path = xstrdup(path);
     t->zero = zero;
     t->limit = limit;
     t->file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     CHECK(t->file >= 0, "is the folder there, and may it be written?", "cannot write '%s': %s", path,
           strerror(errno));
-    t->used = (size_t)sprintf(t->buffer, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
+    t->used = (size_t)sprintf(t->buffer, "%s", OPENING);
     flush(t);
     return t;
 }
@@ -80,6 +88,37 @@ void trace_close(Trace *t) {
     CHECK(close(t->file) == 0, "is the disk full?", "cannot write '%s': %s", t->path, strerror(errno));
     free(t->path);
     free(t);
+}
+
+int trace_device(const Trace *t) { return t->device; }
+
+/* ---- the events of another trace ---- */
+
+char *trace_take(Trace *t, size_t *count) {
+    char *path = xstrdup(t->path);
+    trace_close(t);
+    size_t bytes;
+    char *text = file_read(path, &bytes);
+    *count = bytes - strlen(OPENING) - strlen(CLOSING);
+    memmove(text, text + strlen(OPENING), *count);
+    file_remove(path);
+    free(path);
+    return text;
+}
+
+bool trace_give(Trace *t, const char *events, size_t count) {
+    flush(t);
+    if (t->full || t->written + (int64_t)count > t->limit) return false;
+    for (size_t done = 0; done < count;) {
+        size_t room = BUFFER_BYTES - strlen(CLOSING) - strlen(",\n"),
+               piece = count - done < room ? count - done : room;
+        if (done == 0 && t->count++ > 0) t->used += (size_t)sprintf(t->buffer, ",\n");
+        memcpy(t->buffer + t->used, events + done, piece);
+        t->used += piece;
+        done += piece;
+        flush(t);
+    }
+    return true;
 }
 
 /* ---- events ---- */

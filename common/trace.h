@@ -25,6 +25,14 @@ Trace *trace_open(const char *path, double zero, int64_t limit);
 /* <output-dir>/trace.json, whose zero is now. */
 Trace *trace_new(const char *output_dir);
 void trace_close(Trace *trace); /* NULL is fine */
+/* The device whose process rows are this trace's own: 0, unless it was made for another one (trace_devices.h). */
+int trace_device(const Trace *trace);
+Trace *trace_open_for(int device, const char *path, double zero, int64_t limit);
+
+/* Closes the trace and removes its file; what comes back are its events as text, `count` bytes, which the caller frees. */
+char *trace_take(Trace *trace, size_t *count);
+/* Adds such events. False when the file has no room for them: then it stays as it was. */
+bool trace_give(Trace *trace, const char *events, size_t count);
 
 /* The names that the picture shows; rows stand in the order of their numbers. */
 void trace_name_device(Trace *trace, int device, const char *name);

@@ -198,19 +198,6 @@ static void resume(Run *run) {
     checkpoint_close(checkpoint);
 }
 
-/* The loss, and where it lies between the two lines of the data. */
-static void print_result(const Dataset *data, double loss) {
-    printf("validation loss %.4f nats per token", loss);
-    if (isfinite(data->bytes_per_token))
-        printf(", %.3f bits per byte", loss / log(2) / data->bytes_per_token);
-    printf("\n");
-    double trigram = data->trigram_loss, floor = data->entropy_floor;
-    if (isfinite(trigram) && loss >= trigram) printf("not yet below the trigram model's %.4f\n", trigram);
-    if (isfinite(trigram) && isfinite(floor) && loss < trigram)
-        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", trigram, floor,
-               100 * (trigram - loss) / (trigram - floor));
-}
-
 int main(int argc, char **argv) {
     Run run = {.config = args_parse(argc, argv, &program)};
     Config *c = &run.config;

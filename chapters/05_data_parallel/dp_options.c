@@ -1,0 +1,31 @@
+#include "chapters/05_data_parallel/dp_options.h"
+
+#include "common/args.h"
+
+static DpOptions options = {.hidden = 512, .waves = 1024, .wave_steps = 501};
+
+#define OPTION(KIND, ...) KIND##_FLAG(DpOptions, 0, __VA_ARGS__)
+static const Flag flags[] = {
+    OPTION(ENUM, "model", model, "gpt|mlp", "what is trained: MiniGPT, or a small network on noisy waves"),
+    OPTION(ENUM, "sweep", sweep, "none|buckets|batch|devices|all",
+           "instead of training, vary the bucket size, the batch of a device, or the number of devices, by "
+           "the clock of "
+           "--device-model"),
+    OPTION(INT, "mlp-hidden", hidden, 1, 16384, "width of the small network's hidden layer"),
+    OPTION(INT, "mlp-batch", waves, 1, 1 << 20, "waves in one of its steps"),
+    OPTION(INT, "mlp-steps", wave_steps, 1, 1e9, "its steps"),
+};
+
+DpOptions dp_options_parse(int argc, char **argv, int devices) {
+    Program program = {
+        .about = "trains a MiniGPT on several devices, each with a slice of the batch",
+        .example = "--overlap bucket --max-steps 200",
+        .groups = ARGS_ONE_DEVICE | ARGS_CLOCK | ARGS_OVERLAP,
+        .own = flags,
+        .own_count = COUNT_OF(flags),
+        .values = &options,
+        .devices = devices,
+    };
+    options.run = args_parse(argc, argv, &program);
+    return options;
+}

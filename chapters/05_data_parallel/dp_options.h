@@ -1,0 +1,20 @@
+/* dp_options: what this program can be told, on top of what any training program can. */
+#ifndef DP_OPTIONS_H
+#define DP_OPTIONS_H
+
+#include "common/config.h"
+
+typedef enum { MODEL_GPT, MODEL_MLP } ModelKind;
+typedef enum { SCALING_NONE, SCALING_BUCKETS, SCALING_BATCH, SCALING_DEVICES, SCALING_ALL } Scaling;
+
+typedef struct {
+    Config run;
+    ModelKind model;
+    Scaling sweep;
+    int64_t hidden, waves, wave_steps; /* of the network on waves */
+} DpOptions;
+
+/* Ends the program with --help, or with what is wrong. devices: how many run it. */
+DpOptions dp_options_parse(int argc, char **argv, int devices);
+
+#endif

@@ -1,0 +1,272 @@
+/* Chapter 05: data parallel. Chapter 02's training on several devices: each holds the whole model and reads its own slice
+ * of every batch, and once a step their gradients are added up.
+ *
+ *   make ch05                                                      MiniGPT on 8 devices
+ *   make ch05 ARGS="--model mlp"                                   first a small network, on 8 devices and on one
+ *   mpiexec -n 4 build/05_data_parallel --overlap none             the gradients one by one, after backward
+ *   mpiexec -n 8 build/05_data_parallel --sweep all --device-model h100
+ *
+ * The order of ideas: a mesh with one axis, data; a replica on each device; a step, in replica.c; when the gradients
+ * are added up, in data_parallel.c; the training loop, in which every device does the same and rank 0 speaks. */
+#include "chapters/02_minigpt/prompt.h"
+#include "chapters/02_minigpt/show_data.h"
+#include "chapters/05_data_parallel/account.h"
+#include "chapters/05_data_parallel/replica.h"
+#include "chapters/05_data_parallel/dp_options.h"
+#include "chapters/05_data_parallel/scaling.h"
+#include "chapters/05_data_parallel/waves_run.h"
+#include "common/banner.h"
+#include "common/clock.h"
+#include "common/config_json.h"
+#include "common/interrupt.h"
+#include "common/loss_plot.h"
+#include "common/machine.h"
+#include "common/progress.h"
+#include "common/report.h"
+#include "common/snapshot.h"
+#include "datasets/corpus.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* All that a run has. */
+typedef struct {
+    Config config;
+    Mesh mesh;
+    Dataset *data;
+    Replica *replica;
+    Progress *progress;
+    Account account;
+} Run;
+
+static bool speaks(const Run *run) { return run->mesh.world->rank == 0; }
+
+static void draw_loss(const Run *run, bool behind) {
+    const Dataset *d = run->data;
+    char *name = xprintf("%d devices", run->mesh.world->size);
+    LossCurve curve = {name, run->config.output_dir, d->entropy_floor, d->trigram_loss};
+    LossPlot plot = {.title = "MiniGPT, data parallel: loss by step",
+                     .runs = &curve,
+                     .run_count = 1,
+                     .log_y = true,
+                     .behind = behind};
+    char *path = xprintf("%s/loss.png", run->config.output_dir);
+    plot_loss(&plot, path);
+    free(path);
+    free(name);
+}
+
+/* The devices leave together: after the step in which one of them was asked to. */
+static bool interrupted(const Run *run) {
+    int32_t asked = interrupt_requested();
+    comm_all_reduce(run->mesh.world, NULL, &asked, &asked, 1, TYPE_I32, REDUCE_MAX);
+    return asked;
+}
+
+static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
+
+static double validate(Run *run) {
+    data_parallel_check(run->replica->dp);
+    const Config *c = &run->config;
+    return evaluate(run->replica->model, run->data, c->eval_windows, c->micro_batch, run->replica->comm);
+}
+
+/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
+static MetricsRow train(Run *run) {
+    const Config *c = &run->config;
+    Replica *r = run->replica;
+    int64_t first = r->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
+    int64_t tokens = c->global_batch * c->model.T;
+    MetricsRow row = {.step = first,
+                      .tokens = first * tokens,
+                      .loss = NAN,
+                      .val_loss = NAN,
+                      .lr = NAN,
+                      .grad_norm = NAN,
+                      .step_ms = NAN,
+                      .tokens_per_s = NAN};
+    if (first == 0 || first >= last) row.val_loss = validate(run); /* the second: a finished run is resumed */
+    Metrics *metrics = NULL;
+    if (speaks(run)) {
+        if (first == 0) checkpoint_set_aside(c->output_dir); /* of an older run, now that this one works */
+        metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
+        if (first == 0) metrics_write(metrics, &row);
+    }
+    account_begin(&run->account, run->mesh.world, r, c->trace);
+    for (int64_t step = first; step < last; step++) {
+        double began = queue_now(&r->device->queue);
+        account_step_begin(&run->account, r, step + 1);
+        replica_step(r, step, &row);
+        account_step_end(&run->account, r);
+        double seconds = queue_now(&r->device->queue) - began;
+
+        bool done = step + 1 == last;
+        done |= interrupted(run);
+        row.step = step + 1;
+        row.tokens = row.step * tokens;
+        row.step_ms = 1e3 * seconds;
+        row.tokens_per_s = (double)tokens / seconds;
+        row.val_loss = done || every(c->eval_interval, row.step) ? validate(run) : NAN;
+        if (speaks(run)) {
+            metrics_write(metrics, &row);
+            progress_step(run->progress, &row);
+            if (every(c->save_interval, row.step) || done)
+                snapshot_save(c, r->model, r->optimizer, run->data->tokenizer);
+            if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
+        }
+        if (done) break;
+    }
+    if (metrics) metrics_close(metrics);
+    return row;
+}
+
+/* ---- around it ---- */
+
+static void write_report(const Run *run, int argc, char **argv, const MetricsRow *row, double seconds,
+                         int64_t steps, double peak) {
+    const Config *c = &run->config;
+    const Replica *r = run->replica;
+    const int *size = run->mesh.size;
+    json_t *memory = report_memory_of_all(run->mesh.world, &r->device->memory);
+    json_t *comm = report_comm(run->mesh.world, r->comm->counts), *spent = account_seconds(&run->account);
+    json_t *report = report_new("05_data_parallel", argc, argv);
+    double tokens = (double)(steps * c->global_batch * c->model.T), flops = model_flops_per_token(r->model);
+    double time = c->clock == CLOCK_MODEL ? run->account.seconds : seconds;
+    report_set_integer(report, "devices", run->mesh.world->size);
+    report_set_integer(report, "threads_per_device", r->device->queue.threads);
+    report_set(report, "mesh",
+               json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
+                         size[MESH_TENSOR]));
+    report_set_integer(report, "parameters", params_count(&r->model->params));
+    report_set_integer(report, "matmul_parameters", params_matmul_count(&r->model->params));
+    report_set_real(report, "flops_per_token", flops);
+    report_set_integer(report, "steps", row->step);
+    report_set_integer(report, "tokens", row->tokens);
+    report_set_real(report, "wall_s", seconds);
+    if (c->clock == CLOCK_MODEL) report_set_real(report, "model_s", time);
+    report_set_real(report, "tokens_per_s", tokens / time);
+    report_set_real(report, "peak_gflops", peak);
+    report_set_real(report, "mfu", flops * tokens / time * 1e-9 / peak);
+    report_set_real(report, "loss", row->loss);
+    report_set_real(report, "val_loss", row->val_loss);
+    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / run->data->bytes_per_token);
+    report_set_real(report, "entropy_floor", run->data->entropy_floor);
+    report_set_real(report, "trigram_loss", run->data->trigram_loss);
+    report_set(report, "memory", memory);
+    report_set(report, "comm", comm);
+    report_set(report, "seconds", spent);
+    if (speaks(run)) report_write(report, c->output_dir);
+    json_decref(report);
+}
+
+/* Of all devices together, at work at the same time. */
+static double peak_gflops(const Run *run) {
+    const Clock *clock = run->replica->device->queue.clock;
+    if (clock) return 1e-9 * clock->model->flops * run->mesh.world->size;
+    double peak = machine_peak_gflops(run->replica->device);
+    comm_all_reduce(run->mesh.world, NULL, &peak, &peak, 1, TYPE_F64, REDUCE_SUM);
+    return peak;
+}
+
+/* Rank 0 reads its newest checkpoint, of a run on any number of devices, and tells the others. */
+static void resume(Run *run) {
+    const Config *c = &run->config;
+    if (speaks(run)) {
+        Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
+        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
+              c->output_dir);
+        ModelConfig saved = snapshot_model_config(checkpoint);
+        config_check_same_model(&c->model, &saved, checkpoint->folder);
+        snapshot_warn_differences(checkpoint, c);
+        snapshot_load(checkpoint, run->replica->model, run->replica->optimizer, run->data->tokenizer);
+        checkpoint_close(checkpoint);
+    }
+    replica_broadcast(run->replica);
+}
+
+static void print_mesh(const Mesh *mesh) {
+    const Comm *world = mesh->world;
+    char *picture = mesh_picture(mesh);
+    printf("%d device%s, %s\n%s", world->size, world->size > 1 ? "s" : "",
+           world->size == 1                   ? "alone"
+           : world->local_size == world->size ? "which share memory"
+                                              : "on several machines",
+           picture);
+    free(picture);
+}
+
+static void print_model(const Config *c) {
+    Model *model = model_new(NULL, &c->model, c->seed, &layers_serial);
+    model_print(model, stdout);
+    model_delete(model);
+}
+
+static void train_gpt(Run *run, Comm *world, Device *device, int argc, char **argv) {
+    const Config *c = &run->config;
+    run->mesh = mesh_new(world, (int[MESH_AXES]){0, 1, 1});
+    run->replica = replica_new(c, run->mesh.axis[MESH_DATA], device, run->data);
+    if (speaks(run)) {
+        file_make_folder(c->output_dir);
+        file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
+    }
+    if (c->resume) resume(run);
+    double peak = peak_gflops(run);
+    print_mesh(&run->mesh);
+    print_banner(c, run->replica->model, run->data, peak);
+    printf("  gradients %.1f MB a device, %d all-reduce%s a step, --overlap %s\n",
+           1e-6 * (double)data_parallel_bytes(run->replica->dp), data_parallel_buckets(run->replica->dp),
+           data_parallel_buckets(run->replica->dp) > 1 ? "s" : "",
+           (const char *[]){"none", "bucket", "backward"}[c->overlap]);
+
+    interrupt_install();
+    int64_t first = run->replica->optimizer->step;
+    run->progress =
+        progress_start(stdout, first, c->stop_at_step ? c->stop_at_step : c->max_steps, c->log_interval);
+    double began = now_seconds();
+    MetricsRow row = train(run);
+    double seconds = now_seconds() - began;
+    progress_end(run->progress);
+    write_report(run, argc, argv, &row, seconds, row.step - first, peak);
+    account_end(&run->account, run->replica);
+    if (speaks(run)) {
+        draw_loss(run, false);
+        print_result(run->data, row.val_loss);
+    }
+    replica_delete(run->replica);
+    mesh_close(&run->mesh);
+}
+
+int main(int argc, char **argv) {
+    Comm *world = comm_world();
+    if (world->rank > 0 && !freopen("/dev/null", "w", stdout)) return 1; /* rank 0 speaks */
+    DpOptions options = dp_options_parse(argc, argv, world->size);
+    Run run = {.config = options.run};
+    Config *c = &run.config;
+    Device *device = machine_device(c);
+    bool right = true;
+
+    if (options.model == MODEL_MLP) {
+        right = waves_run(&options, world, device);
+    } else if (c->prompt) {
+        if (world->rank == 0) continue_prompt(c);
+    } else {
+        run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+        model_fit_vocabulary(&c->model, run.data);
+        options.run = *c;
+        if (c->print_data)
+            show_data(run.data, c->model.T);
+        else if (c->print_model)
+            print_model(c);
+        else if (options.sweep != SCALING_NONE)
+            scaling_run(&options, world, run.data);
+        else
+            train_gpt(&run, world, device, argc, argv);
+        data_close(run.data);
+    }
+    if (!c->prompt && !c->print_data && !c->print_model)
+        printf("pictures%s are in %s\n", run.replica ? " and checkpoints" : "", c->output_dir);
+    device_delete(device);
+    comm_close(world);
+    return right ? 0 : 1;
+}

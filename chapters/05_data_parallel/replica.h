@@ -1,0 +1,37 @@
+/* replica: what one device of data parallel training has, and a step of it. */
+#ifndef REPLICA_H
+#define REPLICA_H
+
+#include "chapters/05_data_parallel/data_parallel.h"
+#include "common/batch.h"
+#include "common/mesh.h"
+#include "common/metrics.h"
+#include "common/optim.h"
+#include "common/profile.h"
+
+typedef struct {
+    Config config;
+    Comm *comm; /* the devices that share the batch */
+    Device *device;
+    const Dataset *data;
+    Model *model;
+    Optimizer *optimizer;
+    DataParallel *dp;
+    Tape *tape;
+    Batch batch; /* this device's slice of the global one */
+    Tensor seed;
+    Profile *profile; /* NULL: nobody looks */
+} Replica;
+
+/* Every rank of comm calls it with the same config, whose data_parallel is the size of comm. The model's weights are a
+ * function of the seed, and so the same everywhere. */
+Replica *replica_new(const Config *config, Comm *comm, Device *device, const Dataset *data);
+void replica_delete(Replica *r);
+
+/* Fills loss (the mean over the global batch), lr and grad_norm of the row: the same on every device. */
+void replica_step(Replica *r, int64_t step, MetricsRow *row);
+
+/* Weights and moments of rank 0, and the steps that were made, for everyone: rank 0 has read a checkpoint. */
+void replica_broadcast(Replica *r);
+
+#endif

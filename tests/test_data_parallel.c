@@ -1,0 +1,245 @@
+/* Data parallel training is the training of one device: raw gradients, losses, validation and, after 20 steps, every
+ * parameter, on small models whose sizes divide nothing, with padding and dropout, with every way and size of buckets.
+ * One micro-batch a device: the same bits as one device that takes the slices one after the other; several: to rounding,
+ * for their sums are grouped otherwise. The bytes of a step are those of the formula, exactly, and by the model clock
+ * the all-reduces end when the recurrence says.
+ *
+ * TEST np: 1 2 3 4 5 6 7 8
+ * TEST variants: float double */
+#include "chapters/05_data_parallel/replica.h"
+#include "common/clock.h"
+#include "tests/ranks.h"
+#include "tests/training.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static Comm *world, *group; /* group: all ranks again, whose counts are those of training alone */
+static Comm *alone;
+
+enum { WAYS = 6, STEPS = 20 };
+static const struct {
+    Overlap overlap;
+    int64_t bucket;
+} ways[WAYS] = {{OVERLAP_NONE, 1},           {OVERLAP_BUCKET, 1},       {OVERLAP_BUCKET, 30000},
+                {OVERLAP_BACKWARD, 1 << 30}, {OVERLAP_BACKWARD, 30000}, {OVERLAP_BACKWARD, 1}};
+
+static const double rounding = sizeof(real) == 8 ? 1e-10 : 2e-5;
+
+static Config config_of(const ModelConfig *model, int64_t micro_batch, int64_t microbatches) {
+    Config c = *config_preset("tiny");
+    c.model = *model;
+    c.micro_batch = micro_batch;
+    c.num_microbatches = microbatches;
+    c.data_parallel = world->size;
+    c.global_batch = micro_batch * microbatches * world->size;
+    c.max_steps = STEPS;
+    c.learning_rate = 1e-3;
+    c.grad_clip = 0.5;
+    return c;
+}
+
+/* The same training on one device, which has the micro-batches of all. */
+static Replica *one_device(const Config *config, const Dataset *data) {
+    Config c = *config;
+    c.num_microbatches *= c.data_parallel;
+    c.data_parallel = 1;
+    return replica_new(&c, alone, device_new_cpu(0), data);
+}
+
+static void delete (Replica *r) {
+    Device *device = r->device;
+    replica_delete(r);
+    device_delete(device);
+}
+
+/* The gradients as they are before clipping: the step does not change them. Relative to the largest of all. */
+static double gradient_error(const Replica *a, const Replica *b, bool *same) {
+    double largest = 0, error = 0;
+    *same = true;
+    for (int i = 0; i < a->model->params.count; i++) {
+        const Tensor *x = &a->model->params.items[i]->grad[0], *y = &b->model->params.items[i]->grad[0];
+        *same &= memcmp(x->data, y->data, (size_t)tensor_count(x) * sizeof(real)) == 0;
+        for (int64_t e = 0; e < tensor_count(x); e++) {
+            largest = worse(largest, fabs((double)tensor_reals(y)[e]));
+            error = worse(error, fabs((double)tensor_reals(x)[e] - (double)tensor_reals(y)[e]));
+        }
+    }
+    return error / largest;
+}
+
+static double parameter_error(const Replica *a, const Replica *b, bool *same) {
+    double error = 0;
+    *same = true;
+    for (int i = 0; i < a->model->params.count; i++) {
+        const Tensor *x = &a->model->params.items[i]->data, *y = &b->model->params.items[i]->data;
+        *same &= memcmp(x->data, y->data, (size_t)tensor_bytes(x)) == 0;
+        for (int64_t e = 0; e < tensor_count(x); e++)
+            error = worse(error, fabs((double)tensor_reals(x)[e] - (double)tensor_reals(y)[e]));
+    }
+    return error;
+}
+
+/* STEPS steps of both; `name` says what they are. SGD, since Adam's division would hide a factor. */
+static void compare(const char *name, Config c, const Dataset *data, bool want_bits) {
+    c.optimizer = want_bits ? OPTIMIZER_ADAMW : OPTIMIZER_SGD;
+    Replica *one = one_device(&c, data), *all = replica_new(&c, group, device_new_cpu(0), data);
+    MetricsRow a = {0}, b = {0};
+    double gradients = 0, losses = 0;
+    bool same = true, same_loss = true, part;
+    CommCount before = group->counts[COMM_ALL_REDUCE];
+    for (int step = 0; step < STEPS; step++) {
+        replica_step(all, step, &a);
+        replica_step(one, step, &b);
+        if (step == 0 || want_bits)
+            gradients = worse(gradients, gradient_error(all, one, &part)), same &= part;
+        losses = worse(losses, fabs(a.loss - b.loss) / b.loss);
+        same_loss &= a.loss == b.loss && a.grad_norm == b.grad_norm;
+    }
+    double moved = (double)(group->counts[COMM_ALL_REDUCE].bytes - before.bytes), n = group->size;
+    comm_all_reduce(world, NULL, &moved, &moved, 1, TYPE_F64, REDUCE_SUM);
+    double S = (double)data_parallel_bytes(all->dp) +
+               2 * sizeof(double); /* the gradients, a count of tokens, a loss */
+    ok_on_all(world, moved == STEPS * 2 * (n - 1) * S, "%s: 2 (n-1) S bytes a step: %.0f of %.0f", name,
+              moved / STEPS, 2 * (n - 1) * S);
+    bool same_parameters;
+    double parameters = parameter_error(all, one, &same_parameters);
+    data_parallel_check(all->dp);
+    if (want_bits) {
+        ok_on_all(
+            world, same && same_loss && same_parameters,
+            "%s: gradients, losses, norms and parameters have the same bits over %d steps (%.1g %.1g %.1g)",
+            name, STEPS, gradients, losses, parameters);
+    } else {
+        ok_on_all(world, gradients <= rounding, "%s: raw gradients differ by %.2g of the largest", name,
+                  gradients);
+        ok_on_all(world, losses <= rounding, "%s: losses over %d steps by %.2g", name, STEPS, losses);
+        ok_on_all(world, parameters <= rounding, "%s: parameters after them by %.2g", name, parameters);
+    }
+    delete(all);
+    delete(one);
+}
+
+static void test_training(void) {
+    ModelConfig first = awkward_model(), second = awkward_post_norm_model();
+    second.tied = true;
+    const ModelConfig *models[] = {&first, &second};
+    for (int m = 0; m < COUNT_OF(models); m++) {
+        RandomTokens tokens = {{.vocab_size = models[m]->V, .window = random_window}, 7, 1, 0.2};
+        for (int w = 0; w < WAYS; w++) {
+            Config c = config_of(models[m], 1, 1);
+            c.overlap = ways[w].overlap;
+            c.bucket_size = ways[w].bucket;
+            char *name = xprintf("%s, way %d", m ? "tied" : "untied", w);
+            compare(name, c, &tokens.dataset, true);
+            free(name);
+        }
+        Config c = config_of(models[m], 2, 3);
+        c.bucket_size = 30000;
+        c.overlap = OVERLAP_BACKWARD;
+        compare(m ? "tied, three micro-batches of two" : "untied, three micro-batches of two", c,
+                &tokens.dataset, false);
+    }
+}
+
+/* ---- evaluation: the work is shared, the result is that of one ---- */
+
+static int64_t nine_windows(const Dataset *data, int64_t T) {
+    (void)data, (void)T;
+    return 9;
+}
+
+static void test_evaluation(void) {
+    ModelConfig model = awkward_model();
+    RandomTokens tokens = {
+        {.vocab_size = model.V, .window = random_window, .validation_windows = nine_windows}, 7, 1, 0.2};
+    Config c = config_of(&model, 1, 1);
+    Replica *r = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
+    for (int64_t rows = 1; rows <= 4; rows += 3) {
+        double all = evaluate(r->model, &tokens.dataset, 0, rows, group);
+        double one = evaluate(r->model, &tokens.dataset, 0, rows, NULL);
+        ok_on_all(world, all == one, "validation loss by %d rows: %.17g and %.17g", (int)rows, all, one);
+    }
+    delete(r);
+}
+
+/* ---- resuming: what rank 0 has read goes to all ---- */
+
+static void test_broadcast(void) {
+    ModelConfig model = awkward_model();
+    RandomTokens tokens = {{.vocab_size = model.V, .window = random_window}, 7, 1, 0};
+    Config c = config_of(&model, 1, 1);
+    Replica *a = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
+    Replica *b = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
+    MetricsRow row;
+    for (int step = 0; step < 3; step++) replica_step(a, step, &row);
+    for (int i = 0; i < b->model->params.count; i++) { /* what the ranks have is theirs, but for rank 0 */
+        Tensor *t = &b->model->params.items[i]->data;
+        if (world->rank) memset(t->data, world->rank, (size_t)tensor_bytes(t));
+        if (world->rank) continue;
+        memcpy(t->data, a->model->params.items[i]->data.data, (size_t)tensor_bytes(t));
+        memcpy(b->optimizer->m[i].data, a->optimizer->m[i].data, (size_t)tensor_bytes(t));
+        memcpy(b->optimizer->v[i].data, a->optimizer->v[i].data, (size_t)tensor_bytes(t));
+    }
+    if (world->rank == 0) b->optimizer->step = 3;
+    replica_broadcast(b);
+    bool same;
+    for (int step = 3; step < 6; step++) {
+        replica_step(a, step, &row);
+        replica_step(b, step, &row);
+    }
+    parameter_error(a, b, &same);
+    ok_on_all(world, same && b->optimizer->step == 6, "broadcast: goes on with the same bits");
+    delete(a);
+    delete(b);
+}
+
+/* ---- the model clock ---- */
+
+static void test_recurrence(void) {
+    ModelConfig model = awkward_model();
+    RandomTokens tokens = {{.vocab_size = model.V, .window = random_window}, 7, 1, 0.2};
+    for (int w = 0; w < WAYS; w++) {
+        Config c = config_of(&model, 1, 2);
+        c.overlap = ways[w].overlap;
+        c.bucket_size = ways[w].bucket;
+        Device *device = device_new_cpu(0);
+        Clock clock;
+        const DeviceModel *laptop = device_model("laptop-core");
+        clock_attach(device, &clock, laptop);
+        Replica *r = replica_new(&c, group, device, &tokens.dataset);
+        MetricsRow row;
+        double worst = 0, n = group->size;
+        int count = data_parallel_buckets(r->dp);
+        for (int step = 0; step < 2; step++) {
+            double last = 0, end = 0;
+            replica_step(r, step, &row);
+            for (int k = 0; k < count; k++) last = fmax(last, data_parallel_times(r->dp, k).ready);
+            for (int k = 0; k < count; k++) {
+                BucketTimes t = data_parallel_times(r->dp, k);
+                double cost = 2 * (n - 1) * laptop->inside.latency +
+                              2 * (n - 1) / n * (double)t.bytes / laptop->inside.bandwidth;
+                end = fmax(c.overlap == OVERLAP_BACKWARD ? t.ready : last, end) + cost;
+                worst = worse(worst, fabs(t.done / fmax(end, last) - 1));
+            }
+        }
+        ok_on_all(world, worst <= 1e-6, "way %d: end_k = max(ready_k, end_k-1) + cost, to %.1g", w, worst);
+        replica_delete(r);
+        clock_detach(&clock);
+        device_delete(device);
+    }
+}
+
+int main(void) {
+    world = ranks_world();
+    group = comm_split(world, 0, world->rank, "data");
+    alone = comm_self();
+    test_training();
+    test_evaluation();
+    test_broadcast();
+    test_recurrence();
+    comm_close(alone);
+    comm_close(group);
+    comm_close(world);
+    return tap_done();
+}
