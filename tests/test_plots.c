@@ -2,6 +2,8 @@
  * Pictures: PNG and SVG of the size asked for, with the curves and labels in them, from the plainest to
  * hopeless data and names; a gnuplot that is missing, fails, dies or is slow stops nothing. */
 #define _GNU_SOURCE
+#include "common/boxes.h"
+#include "common/gnuplot.h"
 #include "common/loss_plot.h"
 #include "common/metrics.h"
 #include "tests/expect_exit.h"
@@ -89,6 +91,29 @@ static void test_pictures(void) {
     ok(strstr(svg, ">0<") && strstr(svg, ">100<"), "from zero");
     free(svg);
     free(png);
+}
+
+/* ---- boxes ---- */
+
+static void test_boxes(void) {
+    const Box drawn[] = {{0, 0, 2, 1, 1, "a 'left' one", 0},
+                         {2, 0, 2, 1, 8, "<right>", 14},
+                         {0, 0, 4, 1, 0, NULL, 0},
+                         {0, 1, 4, 1, -1, "words alone", 0}};
+    Boxes picture = {"Boxes & words", drawn, COUNT_OF(drawn), 4, 2, 50};
+    char *png = in_folder("boxes.png"), *path = in_folder("boxes.svg");
+    ok(boxes_draw(&picture, png) && is_png(png, 200, 150), "boxes: a PNG of 4 x 3 units of 50 pixels");
+    char *svg = boxes_draw(&picture, path) ? file_read(path, NULL) : xstrdup("");
+    ok(strstr(svg, ">a 'left' one<") && strstr(svg, ">words alone<") && strstr(svg, "Boxes &amp; words"),
+       "the words in them");
+    ok(strstr(svg, "rgb(  0, 114, 178)") && strstr(svg, "rgb(240, 228,  66)"), "their colours");
+    picture.title = NULL, picture.count = 0;
+    ok(boxes_draw(&picture, png) && is_png(png, 200, 100), "no title, no boxes");
+    ok(!strcmp(gnuplot_color(1), gnuplot_color(9)) && strcmp(gnuplot_color(1), gnuplot_color(8)) != 0,
+       "eight colours, then over again");
+    free(svg);
+    free(png);
+    free(path);
 }
 
 /* ---- hopeless data, hopeless names ---- */
@@ -308,6 +333,7 @@ static void test_other_gnuplots(void) {
 int main(void) {
     folder = file_temp_folder("shard-test");
     test_pictures();
+    test_boxes();
     test_hopeless_data();
     test_hopeless_names();
     test_loss();

@@ -9,6 +9,27 @@
 
 static void set_unknown(void *report) { report_set_integer(report, "looss", 1); }
 
+/* What a group of one has counted; the call itself is not in it. */
+static void test_devices(void) {
+    Comm *alone = comm_self();
+    MemoryUse use = {.now = {[MEMORY_PARAMETERS] = 12}, .joint_peak = 1LL << 40};
+    int32_t value = 1;
+    comm_all_gather(alone, NULL, &value, &value, 1, TYPE_I32);
+    alone->counts[COMM_ALL_GATHER].bytes = 1LL << 40;
+    json_t *comm = report_comm(alone, alone->counts), *memory = report_memory_of_all(alone, &use);
+    const json_t *gathers = json_object_get(json_array_get(comm, 0), "all_gather");
+    ok(json_array_size(comm) == 1 && json_object_size(json_array_get(comm, 0)) == COMM_KINDS,
+       "comm: a device, all kinds");
+    ok(json_integer_value(json_object_get(gathers, "calls")) == 1 &&
+           json_integer_value(json_object_get(gathers, "bytes")) == 1LL << 40,
+       "calls and bytes as they were before");
+    ok(json_integer_value(json_object_get(json_array_get(memory, 0), "joint_peak")) == 1LL << 40,
+       "memory of all");
+    json_decref(comm);
+    json_decref(memory);
+    comm_close(alone);
+}
+
 int main(void) {
     /* as DESIGN section 5 lists them */
     static const char *const keys[] = {"chapter",
@@ -69,6 +90,7 @@ int main(void) {
     Exit e = expect_exit(set_unknown, report);
     ok(refused(&e, 1, "bug"), "a key that the format does not have: %s", e.text);
     json_decref(report);
+    test_devices();
     file_remove(folder);
     free(path);
     free(folder);

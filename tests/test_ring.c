@@ -1,10 +1,11 @@
 /* The ring and the tree of chapter 04, written in messages, against the library's all-reduce: exact on integers, to
  * rounding on floats, for any count; the bytes they send against the formula; a step of the ring against what it is to
- * hold; one device has nothing to send.
+ * hold; one device has nothing to send. Under the model clock: what the formulas say.
  *
  * TEST np: 1 2 3 4 5 8
  * TEST variants: float asan */
 #include "chapters/04_collectives/ring.h"
+#include "common/clock.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>
@@ -139,6 +140,58 @@ static void test_slices(void) {
     ok(memcmp(depth, want, sizeof want) == 0, "depth of the tree");
 }
 
+/* Under the model clock: seconds of the slowest rank. All begin together, after an all-reduce. */
+static double modelled(AllReduce *run, Device *device, int64_t count) {
+    Queue *q = &device->queue;
+    float *data = xcalloc((size_t)count + 1, sizeof *data),
+          *scratch = xcalloc((size_t)count + 1, sizeof *data);
+    double began = 0, took = 0;
+    comm_all_reduce(world, q, &took, &took, 1, TYPE_F64, REDUCE_MAX);
+    began = queue_now(q);
+    run(world, q, data, scratch, count, TYPE_F32);
+    took = queue_now(q) - began;
+    comm_all_reduce(world, q, &took, &took, 1, TYPE_F64, REDUCE_MAX);
+    free(data);
+    free(scratch);
+    return took;
+}
+
+static void library(Comm *comm, Queue *q, void *data, void *scratch, int64_t count, ElementType type) {
+    (void)scratch;
+    comm_all_reduce(comm, q, data, data, count, type, REDUCE_SUM);
+}
+
+static void close_on_all(double got, double low, double high, const char *what) {
+    ok_on_all(world, got >= low - 1e-9 * low && got <= high + 1e-9 * high,
+              "%s: %.12g, expected %.12g .. %.12g", what, got, low, high);
+}
+
+static void test_clock(void) {
+    Device *device = device_new_cpu(0);
+    Clock clock;
+    const DeviceModel *model = device_model("h100");
+    double n = world->size, alpha = model->inside.latency, W = model->inside.bandwidth;
+    int64_t count = 1000 * world->size;
+    clock_attach(device, &clock, model);
+    double S = (double)count * sizeof(float), ring = 2 * (n - 1) * (alpha + S / n / W);
+    close_on_all(modelled(ring_all_reduce, device, count), ring, ring, "ring under the model clock");
+    close_on_all(modelled(library, device, count), ring, ring, "the library's all-reduce");
+
+    /* a slice is the rounded or the rounded up n-th of the count */
+    double low = 2 * (n - 1) * (alpha + 1000 * sizeof(float) / W);
+    double high = 2 * (n - 1) * (alpha + 1001 * sizeof(float) / W);
+    if (n > 2)
+        close_on_all(modelled(ring_all_reduce, device, count + 1), low, high,
+                     "ring, n does not divide the count");
+
+    int depth = tree_depth(world->size);
+    double tree = depth * (alpha + S / W); /* with 3, 5, 6 .. devices some branches are shorter */
+    close_on_all(modelled(tree_all_reduce, device, count), 1 << depth / 2 == world->size ? tree : 0, tree,
+                 "tree under the model clock");
+    clock_detach(&clock);
+    device_delete(device);
+}
+
 int main(void) {
     static const int64_t counts[] = {0, 1, 2, 3, 7, 16, 120, 1000, 4099, 300007};
     world = ranks_world();
@@ -152,6 +205,7 @@ int main(void) {
     test_share(1001);
     test_steps();
     test_slices();
+    test_clock();
     comm_close(world);
     return tap_done();
 }

@@ -102,6 +102,7 @@ Fit costs_fit(double steps, double share, int count, const int64_t *bytes, const
     double w = 0, ws = 0, wss = 0, wt = 0, wst = 0; /* sums of weights, weights x S, ... */
     for (int i = 0; i < count; i++) {
         double s = (double)bytes[i], t = seconds[i], weight = 1 / (t * t);
+        if (!(t > 0)) return (Fit){0, INFINITY}; /* free messages: a model's */
         w += weight;
         ws += weight * s;
         wss += weight * s * s;
@@ -139,7 +140,7 @@ void costs_print(const Costs *costs, const DeviceModel *model) {
         print_size(costs->bytes[s]);
         for (int m = 0; m < ALL_REDUCES; m++) {
             double p = predicted(costs, m, (double)costs->bytes[s]), t = costs->seconds[m][s];
-            printf("  %9.4g %9.4g %7.3f", 1e3 * p, 1e3 * t, t / p);
+            printf("  %9.4g %9.4g %7.3f", 1e3 * p, 1e3 * t, t == p ? 1 : t / p);
         }
     }
     printf(
@@ -224,6 +225,11 @@ void costs_draw(const Lesson *lesson, const Costs *costs) {
     draw_bandwidth(lesson, costs);
 }
 
+static json_t *number_or_null(double x) {
+    json_t *number = json_real(x); /* NULL where it is not finite */
+    return number ? number : json_null();
+}
+
 json_t *costs_json(const Costs *costs) {
     json_t *all = json_object();
     for (int m = 0; m < METHODS; m++) {
@@ -233,8 +239,8 @@ json_t *costs_json(const Costs *costs) {
             json_array_append_new(seconds, json_real(costs->seconds[m][s]));
         }
         json_object_set_new(all, methods[m].key,
-                            json_pack("{s:f, s:f, s:o, s:o}", "alpha_s", costs->fit[m].alpha, "bytes_per_s",
-                                      costs->fit[m].W, "bytes", bytes, "seconds", seconds));
+                            json_pack("{s:f, s:o, s:o, s:o}", "alpha_s", costs->fit[m].alpha, "bytes_per_s",
+                                      number_or_null(costs->fit[m].W), "bytes", bytes, "seconds", seconds));
     }
     return all;
 }
