@@ -5,7 +5,8 @@
   report.py par FOLDER "EXPRESSION <= EXPRESSION" ...     PASS or FAIL for each; exit 1 where one fails
 
 An expression may use numbers, + - * / ** ( ), sqrt, min, max, and keys of the report: `parameters`,
-`memory.optimizer.peak`. Where the report holds a list (one entry for each device), its largest entry counts.
+`memory.optimizer.peak`. Where the report holds a list (one entry for each device), its largest entry counts, or in
+sum(comm.send.bytes) all of them together.
 """
 import ast
 import json
@@ -24,14 +25,14 @@ def fail(message):
     sys.exit(f"report.py: error: {message}")
 
 
-def lookup(report, keys):
+def lookup(report, keys, combine=max):
     for i, key in enumerate(keys):
         if isinstance(report, list):
-            return max(lookup(entry, keys[i:]) for entry in report)
+            return combine(lookup(entry, keys[i:], combine) for entry in report)
         if not isinstance(report, dict) or report.get(key) is None:
             fail(f"the report has no {'.'.join(keys)} (hint: it may be null, where it does not apply)")
         report = report[key]
-    return report
+    return combine(report) if isinstance(report, list) else report
 
 
 def value(report, node):
@@ -41,6 +42,8 @@ def value(report, node):
         return OPERATORS[type(node.op)](value(report, node.left), value(report, node.right))
     if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](value(report, node.operand))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "sum" and len(node.args) == 1:
+        return lookup(report, ast.unparse(node.args[0]).split("."), sum)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS:
         return FUNCTIONS[node.func.id](*(value(report, a) for a in node.args))
     if isinstance(node, (ast.Name, ast.Attribute)):

@@ -118,6 +118,8 @@ def test_report(folder):
         {"loss": 0.5, "tokens": 12000, "memory": [{"a": {"peak": 3}}, {"a": {"peak": 5}}], "none": None}))
     status, text = report(folder, "par", "loss <= 0.5", "memory.a.peak <= 2 + 3")
     ok(status == 0 and text.count("PASS") == 2, "par: passed", text)
+    status, text = report(folder, "par", "sum(memory.a.peak) <= 8", "sum(memory.a.peak) >= 8")
+    ok(status == 0 and text.count("PASS") == 2, "sum: all devices together", text)
     status, text = report(folder, "par", "loss < 0.5", "tokens >= 10")
     ok(status == 1 and text.count("FAIL") == 1, "par: failed", text)
     status, text = report(folder, "table", "what: 4 * 3000 = tokens", "half: 1 = loss")

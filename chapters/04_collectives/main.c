@@ -75,8 +75,14 @@ static void show_mesh(const Mesh *mesh) {
 
 /* ---- the report ---- */
 
+/* What the parts found out, for the report. */
+typedef struct {
+    Costs costs;
+    json_t *playground; /* a list */
+} Results;
+
 /* began: the time of this machine when it did */
-static void write_report(const Lesson *lesson, const Costs *costs, int argc, char **argv, double began) {
+static void write_report(const Lesson *lesson, const Results *results, int argc, char **argv, double began) {
     CommCount counts[COMM_KINDS];
     lesson_counts(lesson, counts);
     json_t *report = report_new("04_collectives", argc, argv);
@@ -92,12 +98,19 @@ static void write_report(const Lesson *lesson, const Costs *costs, int argc, cha
     if (clock_model(lesson)) report_set_real(report, "model_s", queue_now(&lesson->device->queue));
     report_set(report, "memory", memory);
     report_set(report, "comm", comm);
-    if (costs->sizes) json_object_set_new(report, "collectives", costs_json(costs));
+    if (results->costs.sizes) json_object_set_new(report, "collectives", costs_json(&results->costs));
+    if (json_array_size(results->playground)) json_object_set(report, "playground", results->playground);
     if (lesson->world->rank == 0) report_write(report, lesson->folder);
     json_decref(report);
 }
 
 /* ---- all parts ---- */
+
+static void show_costs(const Lesson *lesson, Costs *costs) {
+    *costs = costs_measure(lesson, choices.largest, (int)choices.tries);
+    costs_print(costs, clock_model(lesson));
+    if (lesson->world->rank == 0) costs_draw(lesson, costs);
+}
 
 static bool runs(Part part) { return choices.part == PART_ALL || choices.part == part; }
 
@@ -174,7 +187,7 @@ int main(int argc, char **argv) {
     file_make_folder(lesson.folder);
     double began = now_seconds();
     bool right = true;
-    Costs costs = {.n = lesson.world->size};
+    Results results = {.playground = json_array()};
 
     if (begin(PART_DEVICES, "devices")) {
         list_devices(&lesson);
@@ -185,19 +198,18 @@ int main(int argc, char **argv) {
     if (begin(PART_COLLECTIVES, "collectives, before and after")) right &= moves_show(&lesson);
     if (begin(PART_RING, "the all-reduce by hand")) right &= moves_by_hand(&lesson, choices.count);
     if (begin(PART_COSTS, "what a collective costs")) {
-        if (lesson.world->size > 1) {
-            costs = costs_measure(&lesson, choices.largest, (int)choices.tries);
-            costs_print(&costs, clock_model(&lesson));
-            if (lesson.world->rank == 0) costs_draw(&lesson, &costs);
-        } else {
+        if (lesson.world->size > 1)
+            show_costs(&lesson, &results.costs);
+        else
             printf("one device has nobody to speak with: try make ch04 NP=4\n");
-        }
     }
-    if (begin(PART_PLAYGROUND, "a playground")) right &= playground_run(&lesson, &choices.playground);
+    if (begin(PART_PLAYGROUND, "a playground"))
+        right &= playground_run(&lesson, &choices.playground, results.playground);
 
-    write_report(&lesson, &costs, argc, argv, began);
+    write_report(&lesson, &results, argc, argv, began);
     if (!right) printf("\nsomething above is not as it should be\n");
     printf("\npictures and report.json are in %s\n", lesson.folder);
+    json_decref(results.playground);
     lesson_free(&lesson);
     return right ? 0 : 1;
 }

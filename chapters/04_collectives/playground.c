@@ -202,8 +202,8 @@ static bool memory_is_right(const Stack *s, const int64_t predicted[MEMORY_CLASS
 static double in_mb(int64_t bytes) { return 1e-6 * (double)bytes; }
 
 /* Runs it and prints its line. */
-static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH_AXES],
-                Agreement *agreement) {
+static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH_AXES], Agreement *agreement,
+                json_t *results) {
     Stack s = stack_new(lesson, p, degree);
     double *seconds = xmalloc((size_t)p->tries * sizeof *seconds);
     int64_t bytes = 0, memory[MEMORY_CLASSES], held = 0;
@@ -232,6 +232,10 @@ static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH
            in_mb(s.device->memory.joint_peak), in_mb(bytes), moves ? (double)bytes / (double)moves : 1,
            1e3 * time, 1e-9 * flops / time);
     bool right = memory_is_right(&s, memory, predicted) && bytes == moves;
+    json_array_append_new(results, json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:f}", "data", s.d, "fsdp", s.f,
+                                             "tensor", s.t, "held_bytes", (json_int_t)held, "peak_bytes",
+                                             (json_int_t)s.device->memory.joint_peak, "moved_bytes",
+                                             (json_int_t)bytes, "step_s", time));
     free(seconds);
     stack_free(&s);
     return lesson_largest(lesson, !right) == 0;
@@ -252,7 +256,7 @@ int playground_count(const Playground *p, int n) {
     return count;
 }
 
-bool playground_run(const Lesson *lesson, const Playground *p) {
+bool playground_run(const Lesson *lesson, const Playground *p, json_t *results) {
     const double rounding = 1e-4; /* of sums in another order, in single precision, squared and added up */
     Agreement agreement = {{0, 0}, 0};
     if (!playground_count(p, lesson->world->size)) {
@@ -270,7 +274,8 @@ bool playground_run(const Lesson *lesson, const Playground *p) {
     for (int t = 1; t <= n; t++)
         for (int f = 1; f <= n; f++)
             for (int d = 1; d <= n; d++)
-                if (fits(p, n, d, f, t)) right &= run(lesson, p, (const int[MESH_AXES]){d, f, t}, &agreement);
+                if (fits(p, n, d, f, t))
+                    right &= run(lesson, p, (const int[MESH_AXES]){d, f, t}, &agreement, results);
     printf("sums of squares of outputs and gradients: %.5g, %.5g; shardings are apart by %.0e at most\n",
            agreement.first.outputs, agreement.first.gradients, agreement.apart);
     return right && agreement.apart <= rounding;

@@ -14,6 +14,8 @@
 #include "chapters/04_collectives/lesson.h"
 #include "common/config.h"
 
+#include <jansson.h>
+
 typedef struct {
     int64_t layers, D, F, batch; /* W1 and W2 (D,F), x (batch,D) */
     int64_t data, fsdp, tensor;  /* degrees; 0: every one that fits */
@@ -24,7 +26,8 @@ typedef struct {
 /* How many shardings over n devices the degrees leave: data x fsdp x tensor is n, data x fsdp divides the batch, fsdp
  * divides D, tensor divides F. */
 int playground_count(const Playground *p, int n);
-/* Runs them all, and prints a line for each. False: a prediction was missed, or they do not compute the same. */
-bool playground_run(const Lesson *lesson, const Playground *p);
+/* Runs them all, prints a line for each and appends {data, fsdp, tensor, held_bytes, peak_bytes, moved_bytes, step_s} to
+ * the list `results`. False: a prediction was missed, or they do not compute the same. */
+bool playground_run(const Lesson *lesson, const Playground *p, json_t *results);
 
 #endif
