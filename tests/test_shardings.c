@@ -81,7 +81,8 @@ static void test_rule(Place a, Place b) {
         Tensor *want = lay_out(tape, whole, C->place);
         right = shape_equal(C->shape, want->shape);
         for (int64_t i = 0; right && i < tensor_count(C); i++)
-            right &= fabs(tensor_reals(C)[i] - tensor_reals(want)[i]) <= 1e-6 * fabs(tensor_reals(want)[i]);
+            right &= fabs((double)tensor_reals(C)[i] - (double)tensor_reals(want)[i]) <=
+                     1e-6 * fabs((double)tensor_reals(want)[i]);
     } else if (
         fits) { /* only where I and K are cut by one axis: the blocks of all devices are not all of C */
         right = a.kind == PLACE_SHARD && a.axis == 0 && b.kind == PLACE_SHARD && b.axis == 1;

@@ -109,7 +109,7 @@ static void compare(Cases *c, const Tensor *got) {
     for (int axis = 0; axis < MESH_AXES; axis++)
         if (got->place[axis].kind == PLACE_SHARD) want = cut(c, (MeshAxis)axis, want, got->place[axis].axis);
     for (int64_t i = 0; i < tensor_count(got); i++)
-        most = fmax(most, fabs((double)tensor_reals(got)[i] - (double)tensor_reals(want)[i]));
+        most = lesson_worse(most, fabs((double)tensor_reals(got)[i] - (double)tensor_reals(want)[i]));
     most = lesson_largest(c->lesson, most);
     double scale = (double)tensor_reals(c->whole)[tensor_count(c->whole) - 1];
     bool equal = shape_equal(got->shape, want->shape) && most <= 1e-6 * scale;

@@ -38,7 +38,8 @@ void layouts_draw(const Lesson *lesson, const Mesh *mesh, int64_t rows, int64_t 
     int count = 0, n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
     double font = n > 4 ? 11 : 13;
     for (int panel = 0; panel <= LAYOUTS; panel++) {
-        double x = left + panel % PANELS_WIDE * pitch_x, y = top + panel / PANELS_WIDE * pitch_y;
+        int row = panel / PANELS_WIDE;
+        double x = left + panel % PANELS_WIDE * pitch_x, y = top + row * pitch_y;
         if (panel == 0) { /* the mesh itself, which looks like A[I_X, J_Y] */
             count += add_matrix(boxes + count, mesh, &layouts[1], x, y, font);
             snprintf(axes, sizeof axes, "X down: %d, Y across: %d", mesh->size[MESH_DATA],

@@ -52,6 +52,8 @@ bool lesson_colors(void) {
 
 char *lesson_path(const Lesson *lesson, const char *name) { return xprintf("%s/%s", lesson->folder, name); }
 
+double lesson_worse(double a, double b) { return isnan(b) || b > a ? b : a; }
+
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);

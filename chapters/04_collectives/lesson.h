@@ -15,7 +15,7 @@ typedef struct {
 
 /* Row r (bytes) of the result is what device r gave; on every device. The caller frees it. */
 void *lesson_gather(const Lesson *lesson, const void *mine, int64_t bytes);
-/* Over the devices. */
+/* Over the devices; a NaN stays. */
 double lesson_largest(const Lesson *lesson, double mine);
 int64_t lesson_total(const Lesson *lesson, int64_t mine);
 
@@ -31,6 +31,8 @@ bool lesson_check_bytes(const Lesson *lesson, int64_t before, int64_t predicted,
 bool lesson_colors(void);
 /* "lesson->folder/name"; the caller frees it. */
 char *lesson_path(const Lesson *lesson, const char *name);
+/* The larger of two errors, where a NaN is larger than any number. */
+double lesson_worse(double a, double b);
 /* Of count values, 1 or more, which it sorts. */
 double lesson_median(double *values, int count);
 

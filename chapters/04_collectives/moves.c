@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* Row r is what device r has at first. Four devices have the sixteen numbers that are easy to remember; others have
  * digits of a kind. */
@@ -21,15 +20,21 @@ static int32_t single(int n, int r) {
     return n == 4 ? four[r] : (5 * r + 3) % 10;
 }
 
-/* Prints `count` numbers of each device, blanks where it has none. */
-static void print_devices(const Lesson *lesson, const char *when, const int32_t *mine, int64_t count) {
+/* Prints `count` numbers of each device. marks (count) or NULL: a character behind each of this device's numbers. */
+static void print_devices(const Lesson *lesson, const char *when, const int32_t *mine, const int32_t *marks,
+                          int64_t count) {
     int32_t *all = lesson_gather(lesson, mine, count * (int64_t)sizeof *mine);
+    int32_t *all_marks = marks ? lesson_gather(lesson, marks, count * (int64_t)sizeof *marks) : NULL;
     for (int r = 0; r < lesson->world->size; r++) {
         printf("  %-6s device %d: ", r ? "" : when, r);
-        for (int64_t i = 0; i < count; i++) printf(" %3d", all[r * count + i]);
+        for (int64_t i = 0; i < count; i++) {
+            printf(" %3d", all[r * count + i]);
+            if (marks) printf("%c", all_marks[r * count + i]);
+        }
         printf("\n");
     }
     free(all);
+    free(all_marks);
 }
 
 typedef struct {
@@ -76,10 +81,10 @@ bool moves_show(const Lesson *lesson) {
         for (int i = 0; i < n; i++)
             in[i] = moves[m].kind == COMM_ALL_GATHER ? single(n, rank) : number(n, rank, i);
         printf("%s%s\n", m ? "\n" : "", moves[m].title);
-        print_devices(lesson, "before", in, moves[m].in);
+        print_devices(lesson, "before", in, NULL, moves[m].in);
         int64_t before = lesson_bytes(lesson);
         carry_out(lesson, &moves[m], in, out);
-        print_devices(lesson, "after", out, moves[m].out);
+        print_devices(lesson, "after", out, NULL, moves[m].out);
         right &= lesson_check_bytes(lesson, before, moves[m].bytes, moves[m].formula);
         for (int i = 0; i < moves[m].out; i++) right &= out[i] == expected(moves[m].kind, n, rank, i);
     }
@@ -90,22 +95,25 @@ bool moves_show(const Lesson *lesson) {
 
 /* ---- by hand ---- */
 
-/* What goes where in a step, below it what everyone has then; whole sums are marked. */
+/* What everyone has after each step; a star behind each sum that is whole. */
 static bool show_steps(const Lesson *lesson) {
     Comm *comm = lesson->world;
     int n = comm->size;
     int32_t *data = xmalloc((size_t)n * sizeof *data), scratch[1];
-    for (int i = 0; i < n; i++) data[i] = number(n, comm->rank, i);
-    print_devices(lesson, "start", data, n);
+    int32_t *marks = xmalloc((size_t)n * sizeof *marks);
+    for (int i = 0; i < n; i++) data[i] = number(n, comm->rank, i), marks[i] = ' ';
+    print_devices(lesson, "start", data, marks, n);
     for (int step = 0; step < 2 * (n - 1); step++) {
         char when[16];
         ring_step(comm, &lesson->device->queue, data, scratch, n, TYPE_I32, step);
+        if (step >= n - 2) marks[(comm->rank + 1 - (step - (n - 2)) + n) % n] = '*';
         snprintf(when, sizeof when, "%s %d", step < n - 1 ? "sum" : "pass", step % (n - 1) + 1);
-        print_devices(lesson, when, data, n);
+        print_devices(lesson, when, data, marks, n);
     }
     bool right = true;
     for (int i = 0; i < n; i++) right &= data[i] == expected(COMM_ALL_REDUCE, n, comm->rank, i);
     free(data);
+    free(marks);
     return right;
 }
 
@@ -122,7 +130,7 @@ static bool hold_against_library(const Lesson *lesson, const char *name, AllRedu
     int64_t before = lesson_bytes(lesson);
     by_hand(comm, q, mine, scratch, count, TYPE_REAL);
     double most = 0;
-    for (int64_t i = 0; i < count; i++) most = fmax(most, fabs((double)mine[i] - (double)want[i]));
+    for (int64_t i = 0; i < count; i++) most = lesson_worse(most, fabs((double)mine[i] - (double)want[i]));
     most = lesson_largest(lesson, most);
     printf(
         "%s of %" PRId64

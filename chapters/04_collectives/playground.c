@@ -219,8 +219,8 @@ static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH
     }
     Fingerprint print = fingerprint(lesson, &s);
     if (agreement->first.outputs == 0) agreement->first = print;
-    agreement->apart = fmax(agreement->apart, fmax(relative(print.outputs, agreement->first.outputs),
-                                                   relative(print.gradients, agreement->first.gradients)));
+    agreement->apart = lesson_worse(agreement->apart, relative(print.outputs, agreement->first.outputs));
+    agreement->apart = lesson_worse(agreement->apart, relative(print.gradients, agreement->first.gradients));
 
     int64_t predicted = predicted_memory(&s, memory), moves = predicted_bytes(&s);
     for (int c = 0; c < MEMORY_CLASSES; c++) held += s.device->memory.now[c];
