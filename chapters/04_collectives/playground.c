@@ -2,7 +2,6 @@
 
 #include "common/clock.h"
 #include "common/kernels.h"
-#include "common/machine.h"
 #include "common/rng.h"
 
 #include <inttypes.h>
@@ -48,8 +47,17 @@ static void fill(Tensor *t, uint64_t seed, const char *name, int64_t number, int
     free(full);
 }
 
+/* The lesson's device, with an account of memory of its own. */
+static Device *device_new(const Lesson *lesson, int64_t budget) {
+    Device *device = device_new_cpu(budget);
+    device->kernels = lesson->device->kernels;
+    device->queue = lesson->device->queue;
+    return device;
+}
+
 static Stack stack_new(const Lesson *lesson, const Playground *p, const int degree[MESH_AXES]) {
-    Stack s = {.p = p, .mesh = mesh_new(lesson->world, degree), .device = machine_device(p->run)};
+    Stack s = {
+        .p = p, .mesh = mesh_new(lesson->world, degree), .device = device_new(lesson, p->run->device_memory)};
     const int *at = s.mesh.coordinate;
     s.q = &s.device->queue;
     s.k = s.device->kernels;
