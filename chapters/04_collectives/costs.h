@@ -7,7 +7,9 @@
  *   all-gather, reduce-scatter, all-to-all        (n-1) alpha        +   (n-1)/n S / W
  *   binomial tree                          2 ceil(log2 n) alpha + 2 ceil(log2 n) S / W
  *
- * S: the bytes of the larger buffer, whichever side it is on. */
+ * S: the bytes of the larger buffer, whichever side it is on; here always a multiple of n elements. (Where n does not
+ * divide the count, slices differ by one element, and a step takes as long as the longest one.) Where n is no power of
+ * two, some branches of the tree are shorter, and it takes less. */
 #ifndef COSTS_H
 #define COSTS_H
 

@@ -104,7 +104,7 @@ static bool show_steps(const Lesson *lesson) {
     for (int i = 0; i < n; i++) data[i] = number(n, comm->rank, i), marks[i] = ' ';
     print_devices(lesson, "start", data, marks, n);
     for (int step = 0; step < 2 * (n - 1); step++) {
-        char when[16];
+        char when[32];
         ring_step(comm, &lesson->device->queue, data, scratch, n, TYPE_I32, step);
         if (step >= n - 2) marks[(comm->rank + 1 - (step - (n - 2)) + n) % n] = '*';
         snprintf(when, sizeof when, "%s %d", step < n - 1 ? "sum" : "pass", step % (n - 1) + 1);
