@@ -101,9 +101,11 @@ $(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(ca
 tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/collectives)
 
 # ---- what is run ----------------------------------------------------------------------------------
-run: deps ## install what is missing, train a MiniGPT, draw its loss curve
+run: deps ## install what is missing, train a MiniGPT on one device, then on 8, draw both loss curves
 	@$(MAKE) --no-print-directory -j$$(getconf _NPROCESSORS_ONLN) all
 	@$(MAKE) --no-print-directory ch02
+	@$(if $(MPI_SHOW),echo && $(MAKE) --no-print-directory ch05 && echo && \
+	    $(BUILD)/plot_runs --log runs/one-and-8-devices.png runs/02_minigpt runs/05_data_parallel)
 
 # ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes; without NP
 # as many as NP_NN says. mpiexec hides the terminal from them, so they are told when there is one.

@@ -140,10 +140,11 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
         if (all[i].kind < 0) continue;
         int kind = (int)all[i].kind;
         double top = (double)(i / most) + (kind < PHASES ? 0.1 : 0.5);
-        str_printf(
-            s, "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid noborder fillcolor rgb '#%s'\n",
-            unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
-            kind_color(kind, seen));
+        str_printf(s,
+                   "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid border rgb '#ffffff' "
+                   "linewidth 0.5 fillcolor rgb '#%s'\n",
+                   unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
+                   kind_color(kind, seen));
     }
     str_printf(s, "plot ");
     for (int kind = 0, drawn = 0; kind < KINDS; kind++)

@@ -51,7 +51,7 @@ static void print_time(const Account *a, const Replica *r) {
 
     bool modelled = r->device->queue.clock;
     double per_step = 1e3 / (double)max64(a->steps, 1);
-    printf("\n%-12s %9s %8s %18s%s\n", "phase", "ms a step", "%", "least - most",
+    printf("\n%-22s %9s %8s %18s%s\n", "phase", "ms a step", "%", "least - most",
            modelled ? "" : "  core ms, all devices");
     for (Phase phase = 0; phase < PHASES; phase++) {
         Spent spent = {0, 0};
@@ -66,11 +66,11 @@ static void print_time(const Account *a, const Replica *r) {
         if (phase == PHASE_NONE || spent.seconds == 0) continue;
         sum.seconds += spent.seconds;
         sum.core_seconds += spent.core_seconds;
-        printf("%-12s %9.3f %8.1f %9.3f -%7.3f", phase_names[phase], per_step * spent.seconds,
+        printf("%-22s %9.3f %8.1f %9.3f -%7.3f", phase_names[phase], per_step * spent.seconds,
                100 * spent.seconds / a->seconds, per_step * least, per_step * most);
         printf(modelled ? "\n" : "  %20.3f\n", per_step * spent.core_seconds);
     }
-    printf("%-12s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / a->seconds, "");
+    printf("%-22s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / a->seconds, "");
     printf(modelled ? "\n" : "  %20.3f\n", per_step * sum.core_seconds);
     free(all);
 }

@@ -39,6 +39,7 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     int64_t first =
         step * c->global_batch + r->comm->rank * share; /* device d has the d-th slice of the batch */
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
+    profile_phase(r->profile, PHASE_REDUCE);
     double real_tokens = sum_over_devices(r, (double)r->batch.real);
     tensor_set_scalar(&r->seed,
                       1.0 / real_tokens); /* the loss is a mean over the global batch: so no device divides */

@@ -4,8 +4,9 @@
  *
  * A and B are two runs (output folders: loss.csv row by row, then the newest checkpoints), two checkpoint
  * folders, or two safetensors files. Exit status 0: the same bits; 1: they differ, or one is damaged; 2: not
- * comparable. What says where a run was kept, how long it took and whether it was interrupted is not compared:
- * step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume and --stop-at-step. */
+ * comparable. Not compared is what says where a run was kept, how long it took, whether it was interrupted or watched,
+ * and how many devices shared it in which way: step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume,
+ * --stop-at-step, --trace, --num-microbatches, --overlap, --bucket-size, --clock and --device-model. */
 #include "common/checkpoint.h"
 #include "common/metrics.h"
 
@@ -109,7 +110,9 @@ static void print_keys(const char *prefix, const json_t *a, const json_t *b) {
 }
 
 static void compare_json(const char *file, json_t *a, json_t *b, Tally *others) {
-    static const char *const ignored[] = {"output_dir", "resume", "stop_at_step"};
+    static const char *const ignored[] = {"output_dir", "resume",      "stop_at_step", "num_microbatches",
+                                          "overlap",    "bucket_size", "clock",        "device_model",
+                                          "trace"};
     for (int i = 0; i < COUNT_OF(ignored); i++) {
         json_object_del(json_object_get(a, "config"), ignored[i]);
         json_object_del(json_object_get(b, "config"), ignored[i]);

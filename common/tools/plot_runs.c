@@ -4,8 +4,9 @@
  *
  * --log: a logarithmic scale; --tokens: tokens along x, for runs whose steps differ in size.
  * RUN is the output folder of a run. The dashed lines come from its report.json, if it is there. OUT.svg
- * makes SVG. */
+ * makes SVG. Of several runs a line says by how much the losses of each differ at most from those of the first. */
 #include "common/loss_plot.h"
+#include "common/metrics.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -28,6 +29,50 @@ static LossCurve describe_run(const char *folder) {
     free(csv);
     free(path);
     return curve;
+}
+
+/* The largest difference of one loss over the steps that both have measured. */
+typedef struct {
+    double most;
+    int64_t step, count;
+} Difference;
+
+static Difference difference(const MetricsTable *a, const MetricsTable *b, bool validation) {
+    Difference d = {0, 0, 0};
+    for (int64_t i = 0, j = 0; i < a->count && j < b->count;) {
+        const MetricsRow *x = &a->rows[i], *y = &b->rows[j];
+        if (x->step != y->step) {
+            x->step < y->step ? i++ : j++;
+            continue;
+        }
+        double apart = validation ? fabs(x->val_loss - y->val_loss) : fabs(x->loss - y->loss);
+        if (!isnan(apart)) d.count++;
+        if (apart > d.most) d = (Difference){apart, x->step, d.count};
+        i++, j++;
+    }
+    return d;
+}
+
+static void print_difference(const char *first, const char *other) {
+    char *paths[2] = {xprintf("%s/loss.csv", first), xprintf("%s/loss.csv", other)};
+    MetricsTable a = metrics_read(paths[0]), b = metrics_read(paths[1]);
+    Str line = {0};
+    for (int validation = 0; validation < 2; validation++) {
+        Difference d = difference(&a, &b, validation);
+        const char *what = validation ? "validation" : "training";
+        if (d.count == 0) continue;
+        str_printf(&line, "%s%s losses ", line.count ? ", " : "", what);
+        if (d.most > 0)
+            str_printf(&line, "differ by at most %.4g (step %lld)", d.most, (long long)d.step);
+        else
+            str_printf(&line, "are equal");
+    }
+    printf("%s and %s: %s\n", first, other, line.count ? line.data : "no step in common");
+    str_free(&line);
+    metrics_free(&a);
+    metrics_free(&b);
+    free(paths[0]);
+    free(paths[1]);
 }
 
 int main(int argc, char **argv) {
@@ -55,6 +100,7 @@ int main(int argc, char **argv) {
                      .by_tokens = by_tokens};
     bool drawn = plot_loss(&plot, names[0]);
     if (drawn) printf("%s\n", names[0]);
+    for (int i = 1; i < count; i++) print_difference(runs[0].folder, runs[i].folder);
     free(runs);
     return !drawn;
 }
