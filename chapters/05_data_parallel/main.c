@@ -237,6 +237,12 @@ static void train_gpt(Run *run, Comm *world, Device *device, int argc, char **ar
     mesh_close(&run->mesh);
 }
 
+static void sweep(const DpOptions *options, Comm *world, Dataset *data, int argc, char **argv) {
+    json_t *report = report_new("05_data_parallel", argc, argv);
+    scaling_run(options, world, data, report);
+    json_decref(report);
+}
+
 int main(int argc, char **argv) {
     Comm *world = comm_world();
     if (world->rank > 0 && !freopen("/dev/null", "w", stdout)) return 1; /* rank 0 speaks */
@@ -259,7 +265,7 @@ int main(int argc, char **argv) {
         else if (c->print_model)
             print_model(c);
         else if (options.sweep != SCALING_NONE)
-            scaling_run(&options, world, run.data);
+            sweep(&options, world, run.data, argc, argv);
         else
             train_gpt(&run, world, device, argc, argv);
         data_close(run.data);

@@ -3,6 +3,7 @@
 #include "chapters/05_data_parallel/replica.h"
 #include "common/clock.h"
 #include "common/plots.h"
+#include "common/report.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -84,7 +85,7 @@ static void draw(const Config *c, const Comm *comm, const char *name, Plot plot)
 
 enum { MOST_POINTS = 32 };
 
-static void sweep_buckets(Config c, Comm *comm, Dataset *data) {
+static json_t *sweep_buckets(Config c, Comm *comm, Dataset *data) {
     static const char *const names[] = {"one by one, after backward", "in buckets, after backward",
                                         "in buckets, during backward"};
     double sizes[MOST_POINTS], ms[3][MOST_POINTS];
@@ -118,6 +119,8 @@ static void sweep_buckets(Config c, Comm *comm, Dataset *data) {
                 .log_x = true,
                 .series = series,
                 .series_count = 3});
+    return json_pack("{s:f, s:f, s:f}", "best_bucket_bytes", 1024 * sizes[best], "best_step_s",
+                     1e-3 * ms[OVERLAP_BACKWARD][best], "one_by_one_step_s", 1e-3 * ms[OVERLAP_NONE][0]);
 }
 
 /* ---- the batch of a device ---- */
@@ -128,7 +131,7 @@ static double crossing(const double *x, const double *a, const double *b, int i)
     return x[i - 1] * pow(x[i] / x[i - 1], before / (before - after));
 }
 
-static void sweep_batch(Config c, Comm *comm, Dataset *data) {
+static json_t *sweep_batch(Config c, Comm *comm, Dataset *data) {
     const DeviceModel *model = device_model(c.device_model);
     double tokens[MOST_POINTS], backward[MOST_POINTS], reduce[MOST_POINTS], exposed[MOST_POINTS], found = NAN;
     const int64_t most = 16 * c.model.T, window = c.model.T;
@@ -164,9 +167,9 @@ static void sweep_batch(Config c, Comm *comm, Dataset *data) {
     else
         printf("backward hides the all-reduce from about %.1f tokens a device on\n", found);
     printf("predicted: (n-1)/n e/2 C/W N/N_matmul = %.1f with the peak, %.3g FLOP/s\n", plain, C);
-    printf("           %.1f with the %.3g FLOP/s that backward reaches at %.0f tokens, and the latency of "
-           "the links\n",
-           whole, achieved, tokens[count - 1]);
+    printf("           %.1f with the latency of the links, and with the time that backward takes at %.0f "
+           "tokens\n",
+           whole, tokens[count - 1]);
     PlotSeries series[] = {{"backward", tokens, backward, count, PLOT_LINE_POINTS, 0, NULL},
                            {"all-reduce", tokens, reduce, count, PLOT_LINE_POINTS, 0, NULL},
                            {"exposed, with overlap", tokens, exposed, count, PLOT_LINE_POINTS, 0, NULL}};
@@ -178,6 +181,8 @@ static void sweep_batch(Config c, Comm *comm, Dataset *data) {
                 .log_y = true,
                 .series = series,
                 .series_count = COUNT_OF(series)});
+    return json_pack("{s:o*, s:f, s:f}", "tokens_found", json_real(found), "tokens_predicted", plain,
+                     "tokens_predicted_with_latency", whole);
 }
 
 /* ---- the number of devices ---- */
@@ -194,7 +199,7 @@ static Point measure_first(const Config *c, Comm *world, int n, Dataset *data, i
     return p;
 }
 
-static void sweep_devices(Config c, Comm *world, Dataset *data) {
+static json_t *sweep_devices(Config c, Comm *world, Dataset *data) {
     const DeviceModel *model = device_model(c.device_model);
     double devices[MOST_POINTS], ideal[MOST_POINTS], strong[MOST_POINTS], weak[MOST_POINTS];
     int64_t batch = c.micro_batch * world->size; /* strong: this much in all */
@@ -240,11 +245,12 @@ static void sweep_devices(Config c, Comm *world, Dataset *data) {
                 .y_label = "times that of one",
                 .series = series,
                 .series_count = COUNT_OF(series)});
+    return json_pack("{s:f, s:f}", "strong_speed_up", strong[count - 1], "weak_speed_up", weak[count - 1]);
 }
 
 /* ---- all of them ---- */
 
-void scaling_run(const DpOptions *options, Comm *world, Dataset *data) {
+void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *report) {
     Config c = options->run;
     Scaling sweep = options->sweep;
     const DeviceModel *model = device_model(c.device_model);
@@ -258,7 +264,14 @@ void scaling_run(const DpOptions *options, Comm *world, Dataset *data) {
     printf("%d devices, by the clock of %s: %s\n", world->size, model->name, model->about);
     printf("%.4g FLOP/s, memory %.4g bytes/s, links %.4g s and %.4g bytes/s\n", model->flops,
            model->memory_bandwidth, model->inside.latency, model->inside.bandwidth);
-    if (sweep == SCALING_ALL || sweep == SCALING_BUCKETS) sweep_buckets(c, world, data);
-    if (sweep == SCALING_ALL || sweep == SCALING_BATCH) sweep_batch(c, world, data);
-    if (sweep == SCALING_ALL || sweep == SCALING_DEVICES) sweep_devices(c, world, data);
+    json_t *results = json_object();
+    report_set_integer(report, "devices", world->size);
+    if (sweep == SCALING_ALL || sweep == SCALING_BUCKETS)
+        json_object_set_new(results, "buckets", sweep_buckets(c, world, data));
+    if (sweep == SCALING_ALL || sweep == SCALING_BATCH)
+        json_object_set_new(results, "batch", sweep_batch(c, world, data));
+    if (sweep == SCALING_ALL || sweep == SCALING_DEVICES)
+        json_object_set_new(results, "scaling", sweep_devices(c, world, data));
+    json_object_set_new(report, "sweep", results);
+    if (world->rank == 0) report_write(report, c.output_dir);
 }

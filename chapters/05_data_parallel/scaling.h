@@ -8,7 +8,10 @@
 #include "common/comm.h"
 #include "common/data.h"
 
-/* Every rank calls it. Prints a table for each sweep that is asked for and draws buckets.png, batch.png, scaling.png. */
-void scaling_run(const DpOptions *options, Comm *world, Dataset *data);
+#include <jansson.h>
+
+/* Every rank calls it. Prints a table for each sweep that is asked for and draws buckets.png, batch.png, scaling.png.
+ * The report gets the key `sweep`, and is written to the output folder. */
+void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *report);
 
 #endif
