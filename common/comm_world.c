@@ -6,10 +6,13 @@
 
 #include <mpi.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 static MPI_Comm sharers; /* the ranks that share memory */
 static MPI_Win window;   /* which is this */
+static bool one_machine; /* runs all ranks */
 
 /* mpiexec and its like tell each rank who it is. */
 static bool launched(void) {
@@ -29,6 +32,12 @@ static int max_shared_ranks(void) {
     int ranks = text ? atoi(text) : world.size;
     CHECK_USAGE(ranks >= 1, "1: none, 2: in pairs, ...", "SHARD_SHARED_RANKS is '%s'", text);
     return ranks;
+}
+
+static bool is_everyone(MPI_Comm some) {
+    int ranks;
+    MPI_Comm_size(some, &ranks);
+    return ranks == world.size;
 }
 
 /* Who shares memory with whom. `machine`: the ranks of this machine, `sharers`: those that may share its memory. */
@@ -93,6 +102,28 @@ static bool share_cores(MPI_Comm machine) {
     return platform_core_count(&all) >= ranks;
 }
 
+/* A rank that dies breaks its connections to other machines, and those may see it first. They leave the word to the
+ * watcher that saw it die, which ends the job; when nobody has in SECONDS_TO_SPEAK, a whole machine or the network is
+ * gone. */
+enum { SECONDS_TO_SPEAK = 3 };
+static void on_error(MPI_Comm *comm, int *code, ...) {
+    (void)comm;
+    char text[MPI_MAX_ERROR_STRING];
+    int length;
+    MPI_Error_string(*code, text, &length);
+    double until = now_seconds() + SECONDS_TO_SPEAK;
+    while (now_seconds() < until) sleep(1); /* which a signal may cut short */
+    fail(1, "another machine, or the network to it, may be gone", "rank %d: MPI cannot go on: %s", world.rank,
+         text);
+}
+
+static void handle_errors(void) {
+    MPI_Errhandler handler;
+    MPI_Comm_create_errhandler(on_error, &handler);
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
+    MPI_Errhandler_free(&handler);
+}
+
 /* The watcher's path is known to the first rank of the machine. */
 static void join_watcher(MPI_Comm machine, const char *known) {
     char path[128];
@@ -104,10 +135,8 @@ static void join_watcher(MPI_Comm machine, const char *known) {
 }
 
 static Group *open_world(void) {
-    int sharing;
     int64_t place = 0;
-    MPI_Comm_size(sharers, &sharing);
-    if (sharing == world.size && world.rank == 0) place = shared_place(world.size);
+    if (is_everyone(sharers) && world.rank == 0) place = shared_place(world.size);
     MPI_Bcast(&place, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
     return group_of_all(place);
 }
@@ -118,9 +147,11 @@ Comm *comm_world(void) {
     int provided;
     MPI_Comm machine;
     MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    handle_errors();
     MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world.size);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &machine);
+    one_machine = is_everyone(machine);
     find_machines(machine);
     open_memory(share_cores(machine));
     join_watcher(machine, watcher);
@@ -130,12 +161,34 @@ Comm *comm_world(void) {
     return &g->comm;
 }
 
+/* ---- the end ---- */
+
+/* MPI_Finalize of an MPICH that speaks TCP through UCX (seen with 4.0.2 over 1.13) may never return: a rank says goodbye
+ * and waits for an answer, while those who have had theirs wait for all to come, and answer nobody. Ten lines show it:
+ * three ranks on two machines, each sends to each, MPI_Finalize. */
+static bool finalize_may_hang(void) {
+    char version[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length;
+    MPI_Get_library_version(version, &length);
+    return !one_machine && strstr(version, "ch4:ucx") && !strstr(version, "--with-pmi");
+}
+
+/* So there the ranks, which have all come to the last barrier, tell mpiexec themselves that they are done: the one thing
+ * that it must hear (the PMI protocol, version 1, which such an MPICH speaks). */
+static bool tell_launcher(void) {
+    static const char done[] = "cmd=finalize\n";
+    char answer[256] = "";
+    const char *fd = getenv("PMI_FD");
+    return fd && write(atoi(fd), done, sizeof done - 1) == sizeof done - 1 &&
+           read(atoi(fd), answer, sizeof answer - 1) > 0 && strstr(answer, "finalize_ack");
+}
+
 void world_close(void) {
     stall_close();
     watch_leave();
     MPI_Win_free(&window);
     MPI_Comm_free(&sharers);
-    MPI_Finalize();
+    if (!finalize_may_hang() || !tell_launcher()) MPI_Finalize();
     free(world.machine);
     free(world.seat);
 }

@@ -331,6 +331,7 @@ int main(void) {
     counters();
     double mine = (double)(hash >> 12), *hashes = xmalloc((size_t)world->size * sizeof *hashes);
     comm_all_gather(world, NULL, &mine, hashes, 1, TYPE_F64);
+    printf("# rank 0 shares its machine with %d of %d ranks\n", world->local_size, world->size);
     printf("# bits %016llx\n", (unsigned long long)XXH64(hashes, (size_t)world->size * sizeof *hashes, 0));
     free(hashes);
     comm_close(world);
