@@ -1,5 +1,7 @@
 #include "common/args.h"
 
+#include "common/platform.h"
+
 #include "common/device_model.h"
 
 #include <stdlib.h>
@@ -161,6 +163,8 @@ static void let_follow(Config *config, const Config *preset, const Given *given,
 
 Config args_parse(int argc, char **argv, const Program *program) {
     base_set_program(argc > 0 ? argv[0] : "shard.c");
+    bool speaks = platform_rank() <= 0;
+    base_usage_said_by(!speaks);
     Given *given = xcalloc((size_t)argc + 1, sizeof *given);
     int count = 0;
     bool help = false;
@@ -186,7 +190,7 @@ Config args_parse(int argc, char **argv, const Program *program) {
     if (help) {
         let_follow(&config, preset, NULL, 0);
         config_check(&config);
-        args_help(argv[0], program, &config);
+        if (speaks) args_help(argv[0], program, &config);
         exit(0);
     }
 

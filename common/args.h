@@ -8,7 +8,8 @@
  * (or the other way round), on several devices also --micro-batch-size from --global-batch-size, --min-lr from --learning-rate in the preset's ratio, --output-dir is
  * runs/PROGRAM.
  *
- * Every mistake is one line on stderr with the value and a hint, exit 2. */
+ * Every mistake is one line on stderr with the value and a hint, exit 2. Of several ranks, which are all given the same
+ * words, number 0 says it, and prints the help. */
 #ifndef ARGS_H
 #define ARGS_H
 

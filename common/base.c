@@ -44,11 +44,19 @@ static bool failing;
 int __lsan_is_turned_off(void);
 __attribute__((weak)) int __lsan_is_turned_off(void) { return failing; }
 
+static bool others_say;
+
+void base_usage_said_by(bool others) { others_say = others; }
+
 void fail(int status, const char *hint, const char *format, ...) {
     static atomic_flag ending = ATOMIC_FLAG_INIT;
     va_list args;
     while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
+    if (status == 2 && others_say) { /* when the first one ends, mpiexec may end all: let the other speak before */
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+        exit(status);
+    }
     va_start(args, format);
     say("error", hint, format, args);
     va_end(args);

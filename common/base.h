@@ -26,6 +26,9 @@ typedef float real;
 /* Says `<program>: error: <message> (hint: <hint>)` on stderr and exits with `status`. `hint` may be NULL. */
 _Noreturn void fail(int status, const char *hint, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Processes that were given the same words make the same mistakes: with `others` one of them says the usage errors, and
+ * this one ends in silence. */
+void base_usage_said_by(bool others);
 /* `warning:` instead of `error:`, and the program goes on. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The name in front of each message: the last part of argv[0]. */

@@ -14,11 +14,8 @@ static MPI_Comm sharers; /* the ranks that share memory */
 static MPI_Win window;   /* which is this */
 static bool one_machine; /* runs all ranks */
 
-/* mpiexec and its like tell each rank who it is. */
 static bool launched(void) {
-    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"};
-    for (int i = 0; i < COUNT_OF(names); i++)
-        if (getenv(names[i])) return true;
+    if (platform_rank() >= 0) return true;
     const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
     CHECK_USAGE(!tasks || atoi(tasks) <= 1, "try srun --mpi=pmi2 or --mpi=pmix",
                 "srun started %s processes that cannot find each other", tasks);
@@ -142,6 +139,7 @@ static Group *open_world(void) {
 }
 
 Comm *comm_world(void) {
+    base_usage_said_by(false); /* from here on each rank knows what others may not, or they ask comm_refuse */
     if (!launched()) return comm_self();
     const char *watcher = watch_start();
     int provided;

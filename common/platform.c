@@ -141,3 +141,12 @@ void platform_rename_process(const char *name) {
 void platform_rename_process(const char *name) { (void)name; }
 
 #endif
+
+int platform_rank(void) {
+    static const char *const ranks[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"};
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
+        const char *rank = getenv(ranks[i]);
+        if (rank) return atoi(rank);
+    }
+    return -1;
+}

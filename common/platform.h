@@ -41,4 +41,7 @@ void platform_rename_process(const char *name);
 /* The CPU has the vector instructions AVX-512 (F, BW, DQ, VL), and the system lets programs use them. */
 bool platform_has_avx512(void);
 
+/* The number that mpiexec, or its like, has given to this process; -1 when it was started alone. */
+int platform_rank(void);
+
 #endif
