@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,7 +52,8 @@ void fail(int status, const char *hint, const char *format, ...) {
     va_list args;
     while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
-    if (status == 2 && others_say) { /* when the first one ends, mpiexec may end all: let the other speak before */
+    if (status == 2 &&
+        others_say) { /* when the first one ends, mpiexec may end all: let the other speak before */
         nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
         exit(status);
     }
@@ -168,27 +168,6 @@ char *file_read(const char *path, size_t *count) {
     if (!s.data) str_add(&s, "", 0);
     if (count) *count = s.count;
     return s.data;
-}
-
-const void *file_map(const char *path, size_t *count) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    CHECK(fd >= 0, "check the path and its permissions", "cannot open '%s' for reading: %s", path,
-          strerror(errno));
-    struct stat info;
-    CHECK(fstat(fd, &info) == 0 && S_ISREG(info.st_mode), "name a plain file", "cannot map '%s': not a file",
-          path);
-    *count = (size_t)info.st_size;
-    void *data = NULL;
-    if (info.st_size > 0) {
-        data = mmap(NULL, *count, PROT_READ, MAP_PRIVATE, fd, 0);
-        CHECK(data != MAP_FAILED, NULL, "cannot map '%s': %s", path, strerror(errno));
-    }
-    close(fd);
-    return data;
-}
-
-void file_unmap(const void *data, size_t count) {
-    if (data) munmap((void *)(uintptr_t)data, count);
 }
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }

@@ -67,8 +67,11 @@ double now_seconds(void); /* monotonic */
 /* The whole file in memory, with a zero behind it; *count bytes (may be NULL). Ends the program when it
  * cannot be read. The caller frees it. */
 char *file_read(const char *path, size_t *count);
-/* Maps a file read-only; an empty file gives NULL and *count 0. */
+/* Maps a file read-only; an empty file gives NULL and *count 0. Whoever reads what is no longer there, since the file
+ * was shortened, ends the program with an error. */
 const void *file_map(const char *path, size_t *count);
+/* Ends the program when the file that was mapped has changed since. */
+void file_check_unchanged(const void *data);
 void file_unmap(const void *data, size_t count);
 bool file_exists(const char *path);
 /* Makes a folder and those above it. */

@@ -1,4 +1,7 @@
-/* An error ends the program with one line, also when several threads find one at the same time. */
+/* An error ends the program with one line, also when several threads find one at the same time, and when a file that is
+ * mapped is shortened by others.
+ *
+ * TEST variants: float asan */
 #define _GNU_SOURCE
 #include "common/base.h"
 #include "tests/expect_exit.h"
@@ -10,7 +13,53 @@ static void fail_in_threads(void *unused) {
     fail(1, "a hint", "a thread fails");
 }
 
+/* ---- a mapped file that changes ---- */
+
+enum { PAGES = 4 * 65536 }; /* several, however large */
+static char *path;
+static const char *data;
+
+static void shorten_and_read(void *unused) {
+    (void)unused;
+    if (truncate(path, 10) != 0) exit(99);
+    printf("%d\n", data[PAGES - 1]);
+}
+
+static void shorten_a_little(void *unused) {
+    (void)unused;
+    if (truncate(path, PAGES - 1) != 0) exit(99);
+    file_check_unchanged(data);
+}
+
+static void touch_nothing(void *unused) {
+    (void)unused;
+    file_check_unchanged(data);
+}
+
+static void mapped_files(void) {
+    char *folder = file_temp_folder("test"), *content = xcalloc(PAGES, 1);
+    size_t count;
+    path = xprintf("%s/file", folder);
+    void (*const bodies[])(void *) = {touch_nothing, shorten_and_read, shorten_a_little};
+    Exit e[COUNT_OF(bodies)];
+    for (int i = 0; i < COUNT_OF(bodies); i++) {
+        file_write(path, content, PAGES);
+        data = file_map(path, &count);
+        e[i] = expect_exit(bodies[i], NULL);
+        file_unmap(data, count);
+    }
+    ok(e[0].status == 0, "a mapped file that stays as it was");
+    ok(refused(&e[1], 1, "was shortened while it was read (hint: "), "a mapped file is shortened: '%s'",
+       e[1].text);
+    ok(refused(&e[2], 1, "was changed while it was read (hint: "), "by less than a page: '%s'", e[2].text);
+    file_remove(folder);
+    free(folder);
+    free(content);
+    free(path);
+}
+
 int main(void) {
+    mapped_files();
     int good = 0;
     enum { TRIES = 50 };
     for (int i = 0; i < TRIES; i++) {

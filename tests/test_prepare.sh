@@ -91,6 +91,21 @@ kill -CONT $job
 wait $job
 check "the first one is not disturbed" diff -r "$temp/one" "$temp/both"
 
+# ---- the text is shortened meanwhile ----
+for bytes in 100000 2999000; do # far from where it reads; and where some bytes of a page go missing
+    cp "$temp/text.txt" "$temp/short.txt"
+    OMP_NUM_THREADS=1 "$prepare" --text "$temp/short.txt" --vocab-size 600 --shard-tokens 60000 --output-dir "$temp/short" >/dev/null 2>"$temp/err" &
+    job=$!
+    while [ ! -e "$temp/short/prepare.json" ] && kill -0 $job 2>/dev/null; do :; done
+    kill -STOP $job
+    truncate -s $bytes "$temp/short.txt"
+    kill -CONT $job
+    wait $job
+    status=$?
+    check "the text is cut to $bytes bytes while it is read" refused 1 "short.txt' was " "while it was read" "leave the file alone"
+    rm -rf "$temp/short"
+done
+
 # ---- another wish for the same folder ----
 head -c 2000000 "$temp/text.txt" >"$temp/shorter.txt"
 run "$prepare" --text "$temp/shorter.txt" --vocab-size 600 --shard-tokens 60000 --output-dir "$temp/one"

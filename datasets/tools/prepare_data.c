@@ -160,6 +160,7 @@ static void make_tokenizer(Job *job) {
     char *path = in_folder(job, "tokenizer.json");
     if (!file_exists(path)) {
         if (!job->options.tokenizer) job->tokenizer = train(job);
+        file_check_unchanged(job->text.file);
         tokenizer_save(job->tokenizer, path);
     }
     /* always as it will be read */
@@ -241,6 +242,7 @@ static void write_chunk(const Job *job, Split split, int64_t end, const Chunk *c
     header->text_end = chunk->end;
     header->is_last = chunk->end == end;
     if (!header->is_last && header->token_count < job->options.shard_tokens) return;
+    file_check_unchanged(job->text.file); /* what the tokens were made of was the text */
     shard_commit(writer);
     *writer = (ShardWriter){0};
     char *path = shard_path(job->options.output_dir, split, *index);
