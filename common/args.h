@@ -5,8 +5,8 @@
  * The preset is applied first, wherever --preset stands; then the flags, in order: given twice, the last one
  * counts, so that a script's own flags can be followed by a user's. A value may start with one dash (-1), not
  * with two (--prompt=--hello does it). What was not given follows: --num-microbatches from the batch sizes
- * (or the other way round), on several devices also --micro-batch-size from --global-batch-size, --min-lr from --learning-rate in the preset's ratio, --output-dir is
- * runs/PROGRAM.
+ * (or the other way round), on several devices also --micro-batch-size from --global-batch-size, --min-lr from
+ * --learning-rate in the preset's ratio; --output-dir is runs/PROGRAM.
  *
  * Every mistake is one line on stderr with the value and a hint, exit 2. Of several ranks, which are all given the same
  * words, number 0 says it, and prints the help. */

@@ -26,16 +26,19 @@ void base_set_program(const char *argv0) {
 const char *base_program(void) { return program; }
 
 /* One line, whatever the values hold: control characters, line ends among them, become question marks. */
-static void say(const char *kind, const char *hint, const char *format, va_list args) {
+static char *message_of(const char *format, va_list args) {
     char *message = NULL;
     if (vasprintf(&message, format, args) < 0) message = NULL;
     for (char *c = message; c && *c; c++)
         if ((unsigned char)*c < 32 || *c == 127) *c = '?';
+    return message;
+}
+
+static void say(const char *kind, const char *hint, const char *message) {
     fflush(stdout); /* what was said before comes before */
-    fprintf(stderr, "%s: %s: %s", program, kind, message ? message : format);
+    fprintf(stderr, "%s: %s: %s", program, kind, message ? message : "no memory for the message");
     if (hint) fprintf(stderr, " (hint: %s)", hint);
     fputc('\n', stderr);
-    free(message);
 }
 
 /* LeakSanitizer asks this: a program that ends with an error leaves its memory to the system. */
@@ -47,27 +50,41 @@ static bool others_say;
 
 void base_usage_said_by(bool others) { others_say = others; }
 
+static bool (*first_to_say)(uint64_t words);
+
+void base_errors_said_once(bool (*first)(uint64_t words)) { first_to_say = first; }
+
+/* FNV-1a (Fowler, Noll, Vo) */
+static uint64_t words_of(const char *message) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char *c = message ? message : ""; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    return hash;
+}
+
 void fail(int status, const char *hint, const char *format, ...) {
     static atomic_flag ending = ATOMIC_FLAG_INIT;
     va_list args;
     while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
-    if (status == 2 &&
-        others_say) { /* when the first one ends, mpiexec may end all: let the other speak before */
+    va_start(args, format);
+    char *message = message_of(format, args);
+    va_end(args);
+    if ((status == 2 && others_say) || (first_to_say && !first_to_say(words_of(message)))) {
+        /* when the first one ends, mpiexec may end all: let the other speak before */
         nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
         exit(status);
     }
-    va_start(args, format);
-    say("error", hint, format, args);
-    va_end(args);
+    say("error", hint, message);
     exit(status);
 }
 
 void warn(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    say("warning", NULL, format, args);
+    char *message = message_of(format, args);
     va_end(args);
+    say("warning", NULL, message);
+    free(message);
 }
 
 /* ---- allocation ---- */

@@ -29,6 +29,9 @@ _Noreturn void fail(int status, const char *hint, const char *format, ...)
 /* Processes that were given the same words make the same mistakes: with `others` one of them says the usage errors, and
  * this one ends in silence. */
 void base_usage_said_by(bool others);
+/* Of processes that fail with the same words one is to speak: `first` is asked with a number that stands for the words,
+ * and says whether nobody has said them yet. */
+void base_errors_said_once(bool (*first)(uint64_t words));
 /* `warning:` instead of `error:`, and the program goes on. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The name in front of each message: the last part of argv[0]. */

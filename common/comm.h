@@ -104,7 +104,7 @@ struct Comm {
 };
 
 /* The ranks that mpiexec (or srun) started, as the group "world". Started without: a group of one, and MPI is not
- * touched. Call it first thing in main, once. It also divides the machine's cores among its ranks
+ * touched. Call it once, early in main, behind args_parse (whose mistakes rank 0 then says alone). It also divides the machine's cores among its ranks
  * (platform_threads). */
 Comm *comm_world(void);
 /* A group of one. */

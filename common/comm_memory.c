@@ -17,6 +17,7 @@ typedef struct {
 } Seat;
 
 typedef struct {
+    _Atomic uint64_t said; /* the words of the first error */
     _Atomic uint32_t lock;
     int64_t next; /* where nothing has been taken yet */
     struct {
@@ -33,11 +34,18 @@ static bool may_spin;
 
 void *memory_at(int64_t place) { return (char *)memory + place; }
 
+/* Ranks that fail alike, each for itself, need one voice. */
+static bool first_to_say(uint64_t words) {
+    uint64_t nothing = 0;
+    return atomic_compare_exchange_strong(&memory->said, &nothing, words) || nothing != words;
+}
+
 void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin) {
     memory = base;
     memory_bytes = bytes;
     own_seat = seat;
     may_spin = spin;
+    base_errors_said_once(first_to_say);
     if (seat != 0) return;
     int64_t head = (int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat));
     memset(memory, 0, (size_t)head);

@@ -184,6 +184,7 @@ static bool tell_launcher(void) {
 void world_close(void) {
     stall_close();
     watch_leave();
+    base_errors_said_once(NULL);
     MPI_Win_free(&window);
     MPI_Comm_free(&sharers);
     if (!finalize_may_hang() || !tell_launcher()) MPI_Finalize();

@@ -142,11 +142,21 @@ void platform_rename_process(const char *name) { (void)name; }
 
 #endif
 
-int platform_rank(void) {
-    static const char *const ranks[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"};
-    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++) {
-        const char *rank = getenv(ranks[i]);
-        if (rank) return atoi(rank);
+/* The first of these variables that is there, as a number. */
+static int first_variable(const char *const *names, size_t count, int otherwise) {
+    for (size_t i = 0; i < count; i++) {
+        const char *value = getenv(names[i]);
+        if (value) return atoi(value);
     }
-    return -1;
+    return otherwise;
+}
+
+int platform_rank(void) {
+    static const char *const names[] = {"PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID"};
+    return first_variable(names, sizeof names / sizeof *names, -1);
+}
+
+int platform_ranks(void) {
+    static const char *const names[] = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"};
+    return platform_rank() < 0 ? 1 : first_variable(names, sizeof names / sizeof *names, 1);
 }

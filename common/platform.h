@@ -43,5 +43,7 @@ bool platform_has_avx512(void);
 
 /* The number that mpiexec, or its like, has given to this process; -1 when it was started alone. */
 int platform_rank(void);
+/* How many processes it has started, as far as it says before MPI has begun. */
+int platform_ranks(void);
 
 #endif

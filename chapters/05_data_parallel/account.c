@@ -1,6 +1,7 @@
 #include "chapters/05_data_parallel/account.h"
 
 #include "common/clock.h"
+#include "common/report.h"
 #include "common/trace_devices.h"
 
 #include <inttypes.h>
@@ -108,7 +109,10 @@ void account_end(Account *a, Replica *r) {
     r->profile = NULL;
 }
 
-json_t *account_seconds(const Account *a) {
+/* ---- the report ---- */
+
+/* For each device {compute, comm, idle} of the steps. */
+static json_t *seconds_of_devices(const Account *a) {
     double mine[] = {a->seconds - a->comm_seconds, a->comm_seconds - a->idle_seconds, a->idle_seconds};
     double *all = xmalloc((size_t)a->world->size * sizeof mine);
     comm_all_gather(a->world, NULL, mine, all, COUNT_OF(mine), TYPE_F64);
@@ -118,4 +122,42 @@ json_t *account_seconds(const Account *a) {
                                               all[3 * d + 1], "idle", all[3 * d + 2]));
     free(all);
     return list;
+}
+
+void account_report(const Account *a, const Replica *r, const Mesh *mesh, const Result *result, int argc,
+                    char **argv) {
+    const Config *c = &r->config;
+    const MetricsRow *row = &result->row;
+    const int *size = mesh->size;
+    json_t *memory = report_memory_of_all(a->world, &r->device->memory);
+    json_t *comm = report_comm(a->world, r->comm->counts), *spent = seconds_of_devices(a);
+    json_t *report = report_new("05_data_parallel", argc, argv);
+    double tokens = (double)(result->steps * c->global_batch * c->model.T),
+           flops = model_flops_per_token(r->model);
+    double time = c->clock == CLOCK_MODEL ? a->seconds : result->seconds;
+    report_set_integer(report, "devices", a->world->size);
+    report_set_integer(report, "threads_per_device", r->device->queue.threads);
+    report_set(report, "mesh",
+               json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
+                         size[MESH_TENSOR]));
+    report_set_integer(report, "parameters", params_count(&r->model->params));
+    report_set_integer(report, "matmul_parameters", params_matmul_count(&r->model->params));
+    report_set_real(report, "flops_per_token", flops);
+    report_set_integer(report, "steps", row->step);
+    report_set_integer(report, "tokens", row->tokens);
+    report_set_real(report, "wall_s", result->seconds);
+    if (c->clock == CLOCK_MODEL) report_set_real(report, "model_s", time);
+    report_set_real(report, "tokens_per_s", tokens / time);
+    report_set_real(report, "peak_gflops", result->peak_gflops);
+    report_set_real(report, "mfu", flops * tokens / time * 1e-9 / result->peak_gflops);
+    report_set_real(report, "loss", row->loss);
+    report_set_real(report, "val_loss", row->val_loss);
+    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / r->data->bytes_per_token);
+    report_set_real(report, "entropy_floor", r->data->entropy_floor);
+    report_set_real(report, "trigram_loss", r->data->trigram_loss);
+    report_set(report, "memory", memory);
+    report_set(report, "comm", comm);
+    report_set(report, "seconds", spent);
+    if (a->world->rank == 0) report_write(report, c->output_dir);
+    json_decref(report);
 }

@@ -6,8 +6,6 @@
 #include "chapters/05_data_parallel/replica.h"
 #include "common/timeline.h"
 
-#include <jansson.h>
-
 typedef struct {
     Comm *world;
     Trace *trace; /* NULL: none is wanted */
@@ -25,7 +23,16 @@ void account_step_end(Account *a, Replica *r);
 /* Prints the tables and draws <output-dir>/timeline.png, the last step on every device. */
 void account_end(Account *a, Replica *r);
 
-/* The `seconds` key of the report: for each device {compute, comm, idle} of the steps. Every rank calls it, and has the list. */
-json_t *account_seconds(const Account *a);
+/* What came out of the run. */
+typedef struct {
+    MetricsRow row; /* the last one */
+    int64_t steps;
+    double seconds;     /* of this machine, evaluations and all */
+    double peak_gflops; /* of all devices together */
+} Result;
+
+/* <output-dir>/report.json. Every rank calls it, and rank 0 writes. */
+void account_report(const Account *a, const Replica *r, const Mesh *mesh, const Result *result, int argc,
+                    char **argv);
 
 #endif

@@ -21,6 +21,7 @@
 #include "common/interrupt.h"
 #include "common/loss_plot.h"
 #include "common/machine.h"
+#include "common/platform.h"
 #include "common/progress.h"
 #include "common/report.h"
 #include "common/snapshot.h"
@@ -123,43 +124,6 @@ static MetricsRow train(Run *run) {
 
 /* ---- around it ---- */
 
-static void write_report(const Run *run, int argc, char **argv, const MetricsRow *row, double seconds,
-                         int64_t steps, double peak) {
-    const Config *c = &run->config;
-    const Replica *r = run->replica;
-    const int *size = run->mesh.size;
-    json_t *memory = report_memory_of_all(run->mesh.world, &r->device->memory);
-    json_t *comm = report_comm(run->mesh.world, r->comm->counts), *spent = account_seconds(&run->account);
-    json_t *report = report_new("05_data_parallel", argc, argv);
-    double tokens = (double)(steps * c->global_batch * c->model.T), flops = model_flops_per_token(r->model);
-    double time = c->clock == CLOCK_MODEL ? run->account.seconds : seconds;
-    report_set_integer(report, "devices", run->mesh.world->size);
-    report_set_integer(report, "threads_per_device", r->device->queue.threads);
-    report_set(report, "mesh",
-               json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
-                         size[MESH_TENSOR]));
-    report_set_integer(report, "parameters", params_count(&r->model->params));
-    report_set_integer(report, "matmul_parameters", params_matmul_count(&r->model->params));
-    report_set_real(report, "flops_per_token", flops);
-    report_set_integer(report, "steps", row->step);
-    report_set_integer(report, "tokens", row->tokens);
-    report_set_real(report, "wall_s", seconds);
-    if (c->clock == CLOCK_MODEL) report_set_real(report, "model_s", time);
-    report_set_real(report, "tokens_per_s", tokens / time);
-    report_set_real(report, "peak_gflops", peak);
-    report_set_real(report, "mfu", flops * tokens / time * 1e-9 / peak);
-    report_set_real(report, "loss", row->loss);
-    report_set_real(report, "val_loss", row->val_loss);
-    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / run->data->bytes_per_token);
-    report_set_real(report, "entropy_floor", run->data->entropy_floor);
-    report_set_real(report, "trigram_loss", run->data->trigram_loss);
-    report_set(report, "memory", memory);
-    report_set(report, "comm", comm);
-    report_set(report, "seconds", spent);
-    if (speaks(run)) report_write(report, c->output_dir);
-    json_decref(report);
-}
-
 /* Of all devices together, at work at the same time. */
 static double peak_gflops(const Run *run) {
     const Clock *clock = run->replica->device->queue.clock;
@@ -227,7 +191,8 @@ static void train_gpt(Run *run, Comm *world, Device *device, int argc, char **ar
     MetricsRow row = train(run);
     double seconds = now_seconds() - began;
     progress_end(run->progress);
-    write_report(run, argc, argv, &row, seconds, row.step - first, peak);
+    Result result = {row, row.step - first, seconds, peak};
+    account_report(&run->account, run->replica, &run->mesh, &result, argc, argv);
     account_end(&run->account, run->replica);
     if (speaks(run)) {
         draw_loss(run, false);
@@ -244,9 +209,13 @@ static void sweep(const DpOptions *options, Comm *world, Dataset *data, int argc
 }
 
 int main(int argc, char **argv) {
+    int devices = platform_ranks();
+    DpOptions options = dp_options_parse(argc, argv, devices);
     Comm *world = comm_world();
+    if (world->size != devices)
+        comm_refuse(world, "start it by mpiexec or srun",
+                    xprintf("%d devices were announced, %d have come", devices, world->size));
     if (world->rank > 0 && !freopen("/dev/null", "w", stdout)) return 1; /* rank 0 speaks */
-    DpOptions options = dp_options_parse(argc, argv, world->size);
     Run run = {.config = options.run};
     Config *c = &run.config;
     Device *device = machine_device(c);
