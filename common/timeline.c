@@ -123,7 +123,7 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
         if (all[i].kind >= 0) {
             first = fmin(first, all[i].begin);
             last = fmax(last, all[i].end);
-            seen[(int)all[i].kind] = true;
+            seen[(int)all[i].kind] |= all[i].end > all[i].begin;
         }
     double unit = last - first < 1e-3 ? 1e6 : 1e3;
     gnuplot_terminal(s, path, 1100, 150 + 55 * n);
