@@ -165,6 +165,9 @@ static void draw_times(const Lesson *lesson, const Costs *costs) {
     static char labels[ALL_REDUCES][64];
     PlotSeries series[2 * ALL_REDUCES];
     double low = (double)costs->bytes[0] / 1024, high = (double)costs->bytes[costs->sizes - 1] / 1024;
+    double ends =
+        1.4; /* the curves reach a little further than the points, which so lie inside the picture */
+    low /= ends, high *= ends;
     for (int i = 0; i < CURVE; i++) curve_x[i] = low * pow(high / low, (double)i / (CURVE - 1));
     for (int s = 0; s < costs->sizes; s++) x[s] = (double)costs->bytes[s] / 1024;
     for (int m = 0; m < ALL_REDUCES; m++) {
