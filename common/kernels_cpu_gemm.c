@@ -88,6 +88,8 @@ static void pack(bool b_t, int64_t depth, int64_t columns, const real *B, int64_
     if (b_t) {
         for (int64_t n = 0; n < columns; n++)
             for (int64_t k = 0; k < depth; k++) panel[k * NR + n] = B[n * ldb + k];
+    } else if (columns == NR) { /* a length that the compiler knows: no call for each row */
+        for (int64_t k = 0; k < depth; k++) memcpy(panel + k * NR, B + k * ldb, NR * sizeof(real));
     } else {
         for (int64_t k = 0; k < depth; k++)
             memcpy(panel + k * NR, B + k * ldb, (size_t)columns * sizeof(real));
