@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 /* for every element i below count: */
-#define EACH(q, count)                                                                                       \
-    OMP_PRAGMA(omp parallel for simd schedule(static) num_threads((q)->threads) if (count > WORTH))          \
+#define EACH(q, count)                                                                                         \
+    OMP_PRAGMA(omp parallel for simd schedule(static) num_threads((q)->threads) if (parallel : count > WORTH)) \
     for (int64_t i = 0; i < count; i++)
 
 /* y[i] (+)= value, which speaks of i: two loops, so that neither asks in its middle */
@@ -110,15 +110,15 @@ static void relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *d
 
 static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
 
-/* 0.5 (1 + tanh u) = sigmoid(2u), u = GELU_A (x + GELU_B x^3) */
-#define GELU_A ((real)0.7978845608028654)
-#define GELU_B ((real)0.044715)
+/* 0.5 (1 + tanh u) = sigmoid(2u), 2u = GELU_A x + GELU_B x^3, with sqrt(8 / pi) and 0.044715 of it */
+#define GELU_A ((real)1.5957691216057308)
+#define GELU_B ((real)0.07135481627260025)
 
-static inline real gelu_gate(real x) { return sigmoid(2 * GELU_A * (x + GELU_B * x * x * x)); }
+static inline real gelu_gate(real x) { return sigmoid(x * (GELU_A + GELU_B * (x * x))); }
 
 static inline real gelu_slope(real x) {
     real s = gelu_gate(x);
-    return s + x * s * (1 - s) * 2 * GELU_A * (1 + 3 * GELU_B * x * x);
+    return s + s * (1 - s) * (x * (GELU_A + 3 * GELU_B * (x * x)));
 }
 
 static void gelu(Queue *q, const Tensor *x, Tensor *y) {

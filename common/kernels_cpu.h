@@ -30,14 +30,20 @@ int64_t pieces_take(Pieces *pieces, int64_t *turn); /* -1: none is left */
 /* One piece of columns in sums over rows: each is summed by one thread, in row order. */
 enum { COLUMN_BLOCK = 64 };
 
-/* e^x in a form that compilers turn into vector code: x = n ln 2 + r with |r| <= ln(2) / 2, then a
- * polynomial in r and n added to the exponent. Float: the polynomial of Cephes' expf (Moshier), within 2
- * units in the last place. Double: Taylor to the 13th power. Below the smallest normal number it gives that
- * number, about 1e-38. */
+/* e^x in a form that compilers turn into few vector instructions: x = n ln 2 + r with |r| <= ln(2) / 2, then a
+ * polynomial in r, and n added to its exponent. n is rounded by adding a number so large that the sum has no bits
+ * behind the point: n then stands in its lowest bits, whence it is shifted into the exponent's place. Float: the
+ * polynomial of degree 6 with the least relative error, 3e-9; in all within 1.5 units in the last place. Double: Taylor
+ * to the 13th power. Below the smallest normal number it gives about that number, 1e-38. A NaN passes both bounds.
+ * The bounds stand in kernels_cpu_rows.c: where gcc sees their values it works out what becomes of each of them, and
+ * chooses at the end with three times as many instructions. */
+extern const real exp_lowest, exp_highest;
 #ifdef REAL_DOUBLE
 static inline double exp_real(double x) {
-    x = x > 709.0 ? 709.0 : x < -708.0 ? -708.0 : x;
-    double n = __builtin_floor(x * 1.4426950408889634 + 0.5);
+    const double round = 0x1.8p52;
+    x = exp_highest < x ? exp_highest : x;
+    x = exp_lowest > x ? exp_lowest : x;
+    double shifted = x * 1.4426950408889634 + round, n = shifted - round;
     double r = (x - n * 6.93145751953125e-1) - n * 1.42860682030941723212e-6;
     double p = 1.0 / 6227020800.0;
     p = p * r + 1.0 / 479001600.0;
@@ -52,27 +58,33 @@ static inline double exp_real(double x) {
     p = p * r + 1.0 / 6.0;
     p = p * r + 0.5;
     p = p * r * r + r + 1.0;
-    int64_t bits = (int64_t)((uint64_t)((int64_t)n + 1023) << 52);
-    double power;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
+    uint64_t power, bits;
+    memcpy(&power, &shifted, sizeof power);
+    memcpy(&bits, &p, sizeof bits);
+    bits += power << 52;
+    memcpy(&p, &bits, sizeof p);
+    return p;
 }
 #else
 static inline float exp_real(float x) {
-    x = x > 88.0f ? 88.0f : x < -87.0f ? -87.0f : x;
-    float n = __builtin_floorf(x * 1.44269504f + 0.5f);
+    const float round = 0x1.8p23f;
+    x = exp_highest < x ? exp_highest : x;
+    x = exp_lowest > x ? exp_lowest : x;
+    float shifted = x * 1.44269504f + round, n = shifted - round;
     float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t bits = (int32_t)((uint32_t)((int32_t)n + 127) << 23);
-    float power;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
+    float p = 1.3814540299e-3f;
+    p = p * r + 8.3687452526e-3f;
+    p = p * r + 4.1668390792e-2f;
+    p = p * r + 1.6666520398e-1f;
+    p = p * r + 4.9999993432e-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    uint32_t power, bits;
+    memcpy(&power, &shifted, sizeof power);
+    memcpy(&bits, &p, sizeof bits);
+    bits += power << 23;
+    memcpy(&p, &bits, sizeof p);
+    return p;
 }
 #endif
 

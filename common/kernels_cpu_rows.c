@@ -4,6 +4,13 @@
 
 #include <math.h>
 
+/* here, where no exponential is taken: see exp_real */
+#ifdef REAL_DOUBLE
+const real exp_lowest = -708, exp_highest = 709;
+#else
+const real exp_lowest = -87, exp_highest = 88;
+#endif
+
 /* ---- embedding ---- */
 
 void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,

@@ -9,7 +9,9 @@
 static inline Training bench_training(Config *config) {
     enum { SKEW = 4, STORIES_VOCABULARY = 1024 };
     if (config->model.V == 0) config->model.V = STORIES_VOCABULARY;
-    return training_new(config, config->model.T, SKEW, 0);
+    Training training = training_new(config, config->model.T, SKEW, 0);
+    training.device->queue.openblas = config->gemm == GEMM_OPENBLAS;
+    return training;
 }
 
 #endif
