@@ -36,7 +36,7 @@ enum { VECTOR_BYTES = 16, MR = 8, VECTORS = 3 };
 #else
 enum { VECTOR_BYTES = 16, MR = 6, VECTORS = 2 };
 #endif
-enum { LANES = VECTOR_BYTES / sizeof(real), NR = VECTORS * LANES, DEPTH = 192 };
+enum { LANES = VECTOR_BYTES / sizeof(real), NR = VECTORS * LANES, DEPTH = 192, AHEAD = 16 };
 typedef real Vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 /* C (rows,NR) (+)= alpha A B; element (i,k) of A is A[i * to_row + k * to_column], B is (depth,NR). Inlined
@@ -88,8 +88,12 @@ static void pack(bool b_t, int64_t depth, int64_t columns, const real *B, int64_
     if (b_t) {
         for (int64_t n = 0; n < columns; n++)
             for (int64_t k = 0; k < depth; k++) panel[k * NR + n] = B[n * ldb + k];
-    } else if (columns == NR) { /* a length that the compiler knows: no call for each row */
-        for (int64_t k = 0; k < depth; k++) memcpy(panel + k * NR, B + k * ldb, NR * sizeof(real));
+    } else if (columns == NR) { /* its rows lie far apart: asked for before they are needed */
+        for (int64_t k = 0; k < depth; k++) {
+            __builtin_prefetch(B + min64(k + AHEAD, depth - 1) * ldb);
+            for (int j = 0; j < VECTORS; j++)
+                *(Vector *)(panel + k * NR + j * LANES) = *(const Vector *)(B + k * ldb + j * LANES);
+        }
     } else {
         for (int64_t k = 0; k < depth; k++)
             memcpy(panel + k * NR, B + k * ldb, (size_t)columns * sizeof(real));

@@ -3,22 +3,24 @@
  * tiles that depend on the shape alone do not. */
 #include "common/kernels_cpu.h"
 
-/* Tiles: halve the longer side until there are enough for many cores, unless a tile would get too small to be
- * efficient. */
-enum { TILES = 16, TILE_M = 64, TILE_N = 96 };
+/* Tiles: as many rows as fit a core's second cache with the DEPTH of a product, since each tile lays out its columns of B
+ * anew, and few columns; then cut down until there are enough tiles for many cores, unless one would get too small to
+ * be efficient. */
+enum { TILES = 16, FEW = 8, TALL = 256, TILE_M = 64, TILE_N = 64 };
 
-static int64_t half(int64_t n, int64_t unit) { return ceil_div(ceil_div(n, 2), unit) * unit; }
+/* Equal shares of n, of at most `most`, in units of 32. */
+static int64_t shares(int64_t n, int64_t most) { return ceil_div(ceil_div(n, ceil_div(n, most)), 32) * 32; }
 
 static void plan_tiles(int64_t M, int64_t N, int64_t *m, int64_t *n) {
-    *m = M;
+    *m = M <= TALL ? M : shares(M, TALL);
     *n = N;
-    while (ceil_div(M, *m) * ceil_div(N, *n) < TILES) {
-        bool can_m = *m >= 2 * TILE_M, can_n = *n >= 2 * TILE_N;
-        if (!can_m && !can_n) break;
-        if (can_m && (*m >= *n || !can_n))
-            *m = half(*m, 32);
+    for (int64_t tiles; (tiles = ceil_div(M, *m) * ceil_div(N, *n)) < TILES;) {
+        if (*n >= 2 * TILE_N)
+            *n = shares(*n, ceil_div(*n, 2));
+        else if (*m >= 4 * TILE_M || (*m >= 2 * TILE_M && tiles < FEW))
+            *m = shares(*m, ceil_div(*m, 2));
         else
-            *n = half(*n, 32);
+            break;
     }
 }
 
