@@ -110,7 +110,7 @@ static void relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *d
 
 static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
 
-/* 0.5 (1 + tanh u) = sigmoid(2u), 2u = GELU_A x + GELU_B x^3, with sqrt(8 / pi) and 0.044715 of it */
+/* 0.5 (1 + tanh u) = sigmoid(2u), 2u = GELU_A x + GELU_B x^3: sqrt(8 / pi), and 0.044715 times that */
 #define GELU_A ((real)1.5957691216057308)
 #define GELU_B ((real)0.07135481627260025)
 
@@ -118,7 +118,7 @@ static inline real gelu_gate(real x) { return sigmoid(x * (GELU_A + GELU_B * (x 
 
 static inline real gelu_slope(real x) {
     real s = gelu_gate(x);
-    return s + s * (1 - s) * (x * (GELU_A + 3 * GELU_B * (x * x)));
+    return s + s * (1 - s) * x * (GELU_A + 3 * GELU_B * (x * x));
 }
 
 static void gelu(Queue *q, const Tensor *x, Tensor *y) {

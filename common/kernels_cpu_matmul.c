@@ -3,9 +3,9 @@
  * tiles that depend on the shape alone do not. */
 #include "common/kernels_cpu.h"
 
-/* Tiles: as many rows as fit a core's second cache with the DEPTH of a product, since each tile lays out its columns of B
- * anew, and few columns; then cut down until there are enough tiles for many cores, unless one would get too small to
- * be efficient. */
+/* Tiles: as many rows as a core's second cache holds of A, DEPTH columns at a time, since each tile lays out its
+ * columns of B anew, and few columns; then cut down until there are enough for many cores, unless one would get too
+ * small to be efficient. */
 enum { TILES = 16, FEW = 8, TALL = 256, TILE_M = 64, TILE_N = 64 };
 
 /* Equal shares of n, of at most `most`, in units of 32. */

@@ -26,6 +26,37 @@ static double worst_error(double from, double to, int count, double *where) {
     return worst;
 }
 
+/* GELU and its slope, which stand on it, against tanh in the next wider type: the largest errors over x = -12 .. 12,
+ * in rounding units of the larger of |x| and 1. */
+static void test_gelu(void) {
+    enum { COUNT = 100003 };
+    Device *d = device_new_cpu(0);
+    Tensor x = tensor_new(d, MEMORY_ACTIVATIONS, "x", TYPE_REAL, SHAPE(COUNT)),
+           y = tensor_new(d, MEMORY_ACTIVATIONS, "y", TYPE_REAL, SHAPE(COUNT)),
+           dy = tensor_new(d, MEMORY_ACTIVATIONS, "dy", TYPE_REAL, SHAPE(COUNT)),
+           dx = tensor_new(d, MEMORY_ACTIVATIONS, "dx", TYPE_REAL, SHAPE(COUNT));
+    for (int i = 0; i < COUNT; i++) {
+        tensor_reals(&x)[i] = (real)(24.0 * i / (COUNT - 1) - 12);
+        tensor_reals(&dy)[i] = 1;
+    }
+    d->kernels->gelu(&d->queue, &x, &y);
+    d->kernels->gelu_backward(&d->queue, &dy, &x, &dx, false);
+    double worst = 0, worst_slope = 0;
+    for (int i = 0; i < COUNT; i++) {
+        long double X = tensor_reals(&x)[i], a = sqrtl(2 / acosl(-1.0L)), u = a * (X + 0.044715L * X * X * X);
+        long double slope =
+            0.5L * (1 + tanhl(u)) + 0.5L * X * (1 - tanhl(u) * tanhl(u)) * a * (1 + 3 * 0.044715L * X * X);
+        double unit = ulp / 2 * fmax(1, fabs((double)X));
+        worst = worse(worst, (double)fabsl(tensor_reals(&y)[i] - 0.5L * X * (1 + tanhl(u))) / unit);
+        worst_slope = worse(worst_slope, (double)fabsl(tensor_reals(&dx)[i] - slope) / unit);
+    }
+    ok(worst <= 4, "GELU: off by at most %.2f rounding units", worst);
+    ok(worst_slope <= 8, "its slope: off by at most %.2f rounding units", worst_slope);
+    Tensor *all[] = {&x, &y, &dy, &dx};
+    for (int i = 0; i < COUNT_OF(all); i++) tensor_free(all[i]);
+    device_delete(d);
+}
+
 int main(void) {
     double where = 0, worst = worst_error(lowest, highest, 1000000, &where);
     ok(worst <= 2, "from %g to %g: off by at most %.2f units in the last place, at %g", lowest, highest,
@@ -44,5 +75,6 @@ int main(void) {
     ok(isnan(exp_real((real)NAN)), "of NaN it is NaN: a loss that is not finite shows");
     ok(isfinite(exp_real((real)highest)) && exp_real((real)(2 * highest)) == exp_real((real)highest),
        "above %g it stays at %g", highest, (double)exp_real((real)highest));
+    test_gelu();
     return tap_done();
 }
