@@ -49,7 +49,7 @@ PROGRAMS := $(filter $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%)) \
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .DEFAULT_GOAL := all
-.PHONY: all run test valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
+.PHONY: all run test planted valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
 .SECONDARY:
 
 all: $(PROGRAMS) ## build every program into build/
@@ -137,6 +137,9 @@ lint: ## check layout, warnings of gcc and clang, static analysis
 
 valgrind: deps ## run under valgrind: look for reads of memory that nobody has written
 	@tests/valgrind
+
+planted: ## plant bugs one after the other in a copy, and see the tests find each
+	@tests/planted
 
 # cross-compiled and run under an emulator; downloads a compiler, so it is no part of `make test`
 arm64: deps all ## build for arm64, train and test under qemu (Debian, Ubuntu)

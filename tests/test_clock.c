@@ -118,7 +118,7 @@ static void test_overlap(void) {
     double at = ready;
     for (int i = 0; i < BUCKETS; i++) {
         comm_wait(group, &device->queue, requests[order[i]]);
-        at = fmax(at, ends[order[i]]);
+        at = worse(at, ends[order[i]]);
         close_on_all(now(), at, "a bucket ends");
     }
     end();

@@ -261,7 +261,7 @@ static void test_recurrence(void) {
         for (int step = 0; step < 2; step++) {
             double last = 0, end = 0;
             replica_step(r, step, &row);
-            for (int k = 0; k < count; k++) last = fmax(last, data_parallel_times(r->dp, k).ready);
+            for (int k = 0; k < count; k++) last = worse(last, data_parallel_times(r->dp, k).ready);
             for (int k = 0; k < count; k++) {
                 BucketTimes t = data_parallel_times(r->dp, k);
                 double cost = 2 * (n - 1) * laptop->inside.latency +

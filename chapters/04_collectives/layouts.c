@@ -52,7 +52,7 @@ Notation layout_notation(char name, const char *dims, const Layout *layout) {
     return n;
 }
 
-Notation notation(char name, const char *dims, const Place place[MESH_AXES]) {
+Notation notation(char name, const char *dims, const Place *place) {
     Layout layout = {.y_first = false};
     memcpy(layout.place, place, sizeof layout.place);
     return layout_notation(name, dims, &layout);

@@ -16,11 +16,12 @@ typedef struct {
 enum { LAYOUTS = 11 };
 extern const Layout layouts[LAYOUTS];
 
-/* "A[I_X, J]" for name 'A' and dims "IJ"; " {U_X}" behind it where it is a sum that has not been added up over X. */
+/* "A[I_X, J]" for name 'A' and dims "IJ"; " {U_X}" behind it where it is a sum that has not been added up over X.
+ * place: MESH_AXES of them. */
 typedef struct {
     char text[48];
 } Notation;
-Notation notation(char name, const char *dims, const Place place[MESH_AXES]);
+Notation notation(char name, const char *dims, const Place *place);
 
 Notation layout_notation(char name, const char *dims, const Layout *layout);
 
