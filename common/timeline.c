@@ -55,7 +55,8 @@ static void trace_call(Trace *trace, const CommEvent *event) {
     if (call->kind == COMM_SEND)
         trace_arrow_from(trace, row, "message", arrow_id(event, comm->rank, call->peer), event->begin);
     if (call->kind == COMM_RECV)
-        trace_arrow_to(trace, row, "message", arrow_id(event, call->peer, comm->rank), event->end);
+        trace_arrow_to(trace, row, "message", arrow_id(event, call->peer, comm->rank),
+                       event->end - fmin(1e-9, (event->end - event->begin) / 2)); /* the end lies outside */
 }
 
 static void call_done(void *context, const CommEvent *event) {

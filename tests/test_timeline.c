@@ -1,0 +1,141 @@
+/* Several devices in one trace and one picture: after trace_join there is one file, with the rows of every device, each
+ * call of comm in it, and an arrow from each message's sender to its receiver, which leaves before it arrives; by the model
+ * clock the spans are where the clock had them. The picture is drawn. What comes between two steps is not in it.
+ *
+ * TEST np: 1 3
+ * TEST variants: float asan */
+#include "common/clock.h"
+#include "common/timeline.h"
+#include "common/trace_devices.h"
+#include "tests/ranks.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { COUNT = 1000, STEPS = 2 };
+
+/* A step: phases as long as the clock is moved, messages around the ring, a sum. */
+static void step(Comm *comm, Profile *profile, Clock *clock, Queue *q) {
+    static float in[COUNT], out[COUNT];
+    int n = comm->size, right = (comm->rank + 1) % n, left = (comm->rank + n - 1) % n;
+    profile_phase(profile, PHASE_FORWARD);
+    clock->now += 1e-3 * (comm->rank + 1);
+    profile_phase(profile, PHASE_REDUCE);
+    if (n > 1) {
+        CommRequest *sent = comm_start_send(comm, q, in, COUNT, TYPE_F32, right);
+        comm_recv(comm, q, out, COUNT, TYPE_F32, left);
+        comm_wait(comm, q, sent);
+    }
+    comm_all_reduce(comm, q, in, out, COUNT, TYPE_F32, REDUCE_SUM);
+    profile_phase(profile, PHASE_NONE);
+}
+
+static double number(const json_t *event, const char *key) { return json_number_value(json_object_get(event, key)); }
+
+static bool is(const json_t *event, const char *key, const char *text) {
+    const char *s = json_string_value(json_object_get(event, key));
+    return s && !strcmp(s, text);
+}
+
+/* How many events have this name and phase on this device; the last of them in *last. */
+static int count(const json_t *events, const char *name, const char *ph, int device, const json_t **last) {
+    int found = 0;
+    size_t i;
+    const json_t *event;
+    json_array_foreach(events, i, event) {
+        if (!is(event, "name", name) || !is(event, "ph", ph) || (int)number(event, "pid") != device) continue;
+        found++;
+        *last = event;
+    }
+    return found;
+}
+
+/* Each arrow that arrives has left, once, from another device, before. */
+static bool arrows_join(const json_t *events, int *joined) {
+    size_t i, j;
+    const json_t *to, *from;
+    *joined = 0;
+    json_array_foreach(events, i, to) {
+        if (!is(to, "ph", "f")) continue;
+        int partners = 0;
+        json_array_foreach(events, j, from) {
+            if (!is(from, "ph", "s") || number(from, "id") != number(to, "id")) continue;
+            partners++;
+            if (number(from, "pid") == number(to, "pid") || number(from, "ts") > number(to, "ts")) return false;
+        }
+        if (partners != 1) return false;
+        ++*joined;
+    }
+    return true;
+}
+
+static void check_trace(const char *path, int n, double last_end) {
+    json_t *root = json_load_file(path, 0, NULL), *events = json_object_get(root, "traceEvents");
+    ok(events, "trace.json is JSON");
+    for (int device = 0; device < n; device++) {
+        const json_t *e = NULL;
+        ok(count(events, "step 1", "X", device, &e) == 1 && count(events, "forward", "X", device, &e) == STEPS,
+           "device %d: steps and phases", device);
+        ok(fabs(number(e, "dur") - 1e3 * (device + 1)) < 1e-6, "... as long as the clock had them");
+        ok(count(events, "send", "X", device, &e) == (n > 1 ? STEPS : 0) &&
+               count(events, "all_reduce", "X", device, &e) == STEPS,
+           "... and its calls");
+        ok(fabs(number(e, "ts") + number(e, "dur") - 1e6 * last_end) < 2e-3, "... which end when the clock says");
+        ok(count(events, "process_name", "M", device, &e) == 1, "... under its name");
+    }
+    int joined;
+    ok(arrows_join(events, &joined) && joined == (n > 1 ? n * STEPS : 0), "%d arrows, from sender to receiver", joined);
+    json_decref(root);
+}
+
+int main(void) {
+    Comm *world = ranks_world();
+    char folder[64] = "";
+    if (world->rank == 0) {
+        char *made = file_temp_folder("shard-timeline");
+        snprintf(folder, sizeof folder, "%s", made);
+        free(made);
+    }
+    comm_broadcast(world, NULL, folder, sizeof folder / sizeof(int32_t), TYPE_I32, 0);
+    Comm *group = comm_split(world, 0, world->rank, "data");
+    Device *device = device_new_cpu(0);
+    Clock clock;
+    clock_attach(device, &clock, device_model("a100"));
+    Trace *trace = trace_new_among(world, &device->queue, folder);
+    Tape *tape = tape_new(device, true);
+    Profile *profile = profile_new(device, tape, NULL, NULL, trace);
+    Timeline *timeline = timeline_new(group, profile, trace);
+    for (int s = 0; s < STEPS; s++) {
+        timeline_clear(timeline);
+        profile_step_begin(profile, s + 1);
+        step(group, profile, &clock, &device->queue);
+        profile_step_end(profile);
+        timeline_hold(timeline);
+    }
+    double end = clock.now;
+    char *picture = xprintf("%s/timeline.png", folder), *path = xprintf("%s/trace.json", folder);
+    timeline_draw(timeline, "a title with 'quotes'", picture);
+    timeline_delete(timeline);
+    trace_join(trace, world);
+    if (world->rank == 0) {
+        size_t bytes = 0;
+        char *png = file_exists(picture) ? file_read(picture, &bytes) : NULL;
+        ok(bytes > 1000 && !memcmp(png, "\x89PNG", 4), "the picture is a PNG of %zu bytes", bytes);
+        free(png);
+        check_trace(path, world->size, end);
+        char *other = xprintf("%s/trace.1.json", folder);
+        ok(!file_exists(other), "there is one trace");
+        free(other);
+        file_remove(folder);
+    }
+    free(picture);
+    free(path);
+    profile_delete(profile);
+    tape_delete(tape);
+    clock_detach(&clock);
+    device_delete(device);
+    comm_close(group);
+    comm_close(world);
+    return tap_done();
+}
