@@ -31,7 +31,9 @@ static void step(Comm *comm, Profile *profile, Clock *clock, Queue *q) {
     profile_phase(profile, PHASE_NONE);
 }
 
-static double number(const json_t *event, const char *key) { return json_number_value(json_object_get(event, key)); }
+static double number(const json_t *event, const char *key) {
+    return json_number_value(json_object_get(event, key));
+}
 
 static bool is(const json_t *event, const char *key, const char *text) {
     const char *s = json_string_value(json_object_get(event, key));
@@ -62,7 +64,8 @@ static bool arrows_join(const json_t *events, int *joined) {
         json_array_foreach(events, j, from) {
             if (!is(from, "ph", "s") || number(from, "id") != number(to, "id")) continue;
             partners++;
-            if (number(from, "pid") == number(to, "pid") || number(from, "ts") > number(to, "ts")) return false;
+            if (number(from, "pid") == number(to, "pid") || number(from, "ts") > number(to, "ts"))
+                return false;
         }
         if (partners != 1) return false;
         ++*joined;
@@ -75,17 +78,20 @@ static void check_trace(const char *path, int n, double last_end) {
     ok(events, "trace.json is JSON");
     for (int device = 0; device < n; device++) {
         const json_t *e = NULL;
-        ok(count(events, "step 1", "X", device, &e) == 1 && count(events, "forward", "X", device, &e) == STEPS,
+        ok(count(events, "step 1", "X", device, &e) == 1 &&
+               count(events, "forward", "X", device, &e) == STEPS,
            "device %d: steps and phases", device);
         ok(fabs(number(e, "dur") - 1e3 * (device + 1)) < 1e-6, "... as long as the clock had them");
         ok(count(events, "send", "X", device, &e) == (n > 1 ? STEPS : 0) &&
                count(events, "all_reduce", "X", device, &e) == STEPS,
            "... and its calls");
-        ok(fabs(number(e, "ts") + number(e, "dur") - 1e6 * last_end) < 2e-3, "... which end when the clock says");
+        ok(fabs(number(e, "ts") + number(e, "dur") - 1e6 * last_end) < 2e-3,
+           "... which end when the clock says");
         ok(count(events, "process_name", "M", device, &e) == 1, "... under its name");
     }
-    int joined;
-    ok(arrows_join(events, &joined) && joined == (n > 1 ? n * STEPS : 0), "%d arrows, from sender to receiver", joined);
+    int joined = 0;
+    ok(arrows_join(events, &joined) && joined == (n > 1 ? n * STEPS : 0),
+       "%d arrows, from sender to receiver", joined);
     json_decref(root);
 }
 
@@ -113,7 +119,9 @@ int main(void) {
         profile_step_end(profile);
         timeline_hold(timeline);
     }
-    double end = clock.now;
+    double end = clock.now, latest = end;
+    comm_all_reduce(world, NULL, &latest, &latest, 1, TYPE_F64, REDUCE_MAX);
+    ok_on_all(world, end == latest, "after the sum all clocks show the same");
     char *picture = xprintf("%s/timeline.png", folder), *path = xprintf("%s/trace.json", folder);
     timeline_draw(timeline, "a title with 'quotes'", picture);
     timeline_delete(timeline);
