@@ -51,7 +51,7 @@ static void test_gelu(void) {
         worst_slope = worse(worst_slope, (double)fabsl(tensor_reals(&dx)[i] - slope) / unit);
     }
     ok(worst <= 4, "GELU: off by at most %.2f rounding units", worst);
-    ok(worst_slope <= 8, "its slope: off by at most %.2f rounding units", worst_slope);
+    ok(worst_slope <= 16, "its slope: off by at most %.2f rounding units", worst_slope);
     Tensor *all[] = {&x, &y, &dy, &dx};
     for (int i = 0; i < COUNT_OF(all); i++) tensor_free(all[i]);
     device_delete(d);

@@ -119,7 +119,7 @@ while IFS= read -r line; do
     check "README: ${line%%   *}" succeeded
     [ $said = 1 ] || { [ "$(grep -c '^ .* ant$' "$temp/out")" = 2 ] && [ "$(grep -c '^ .* bee$' "$temp/out")" = 2 ]; }
     ok $? "two devices on each machine"
-done < <(sed -n '/^## Several machines/,/^## Your/s/^    //p' "$repository/README.md")
+done < <(sed -n '/^## Several machines/,/^## [^S]/s/^    //p' "$repository/README.md")
 [ $said = 3 ]; ok $? "these were all its lines"
 check "nothing stays" nothing_left
 
