@@ -15,6 +15,7 @@ if [ -z "${INSIDE_HOSTS-}" ]; then # the second time, all that is made here goes
     INSIDE_HOSTS=1 exec "${own[@]}" bash "$0"
 fi
 . tests/tap.sh
+mount -t tmpfs tmpfs /dev/shm # other tests look at theirs
 repository=$PWD
 mkdir "$temp/bin" "$temp/work"
 printf '127.0.0.1 localhost\n10.9.0.1 ant\n10.9.0.2 bee\n' >"$temp/names"
