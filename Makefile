@@ -35,8 +35,9 @@ COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null)
 
 # ---- what is built --------------------------------------------------------------------------------
 # What speaks MPI: chapters from 04 on, tests that say `TEST np:`, programs that tests and benchmarks start.
+RANKED_BENCHES := collectives devices
 ALONE    := 01_% 02_% 03_%
-RANKED   := $(shell grep -l 'TEST np:' tests/*.c) $(wildcard tests/programs/*.c tests/bench/collectives.c)
+RANKED   := $(shell grep -l 'TEST np:' tests/*.c) $(wildcard tests/programs/*.c) $(RANKED_BENCHES:%=tests/bench/%.c)
 mpi_only  = $(if $(MPI_SHOW),$(1)) # empty where there is no MPI
 LIBRARY  := $(filter-out $(if $(MPI_SHOW),,$(MPI_FILES)),$(wildcard common/*.c datasets/*.c))
 CHAPTERS := $(notdir $(patsubst %/main.c,%,$(wildcard chapters/*/main.c)))
@@ -95,10 +96,10 @@ $(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_
 
 # what `make bench` measures with; products.c is shared by the first two
 BENCHES := train kernels
-$(eval $(call program_rule,tests/bench/collectives.c,bench/,))
+$(foreach b,$(RANKED_BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(BUILD)/liblessons.a)))
 $(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(call objects,tests/bench/products.c))))
 
-tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/collectives)
+tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(RANKED_BENCHES:%=$(BUILD)/bench/%))
 
 # ---- what is run ----------------------------------------------------------------------------------
 run: deps ## install what is missing, train a MiniGPT on one device, then on 8, draw both loss curves
@@ -128,7 +129,7 @@ test: deps ## install what is missing, run all tests
 
 # PYTHON: the one whose JAX and PyTorch are compared with
 PYTHON ?= python3
-bench: deps $(BENCHES:%=$(BUILD)/bench/%) ## how fast: make bench [BENCH="kernels step train"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
+bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
 	@$(PYTHON) tests/bench/bench.py $(BENCH) --build $(BUILD) $(if $(CASES),--cases $(CASES)) \
 	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RESULTS),--results tests/bench/RESULTS.md)
 

@@ -32,6 +32,12 @@ static inline void random_window(const Dataset *dataset, Split split, int64_t in
     }
 }
 
+/* Tokens for a model of this configuration. */
+static inline RandomTokens random_tokens(const Config *config, int skew, double masked) {
+    return (RandomTokens){
+        {.vocab_size = config->model.V, .window = random_window}, config->seed, skew, masked};
+}
+
 /* A model with all that training needs. */
 typedef struct {
     Config config;
@@ -75,9 +81,7 @@ static inline ModelConfig awkward_post_norm_model(void) {
 }
 
 static inline Training training_new(const Config *config, int64_t window, int skew, double masked) {
-    Training t = {
-        .config = *config,
-        .data = {{.vocab_size = config->model.V, .window = random_window}, config->seed, skew, masked}};
+    Training t = {.config = *config, .data = random_tokens(config, skew, masked)};
     t.device = device_new_cpu(0);
     t.model = model_new(t.device, &config->model, config->seed, &layers_serial);
     t.model->recompute = config->recompute;

@@ -1,6 +1,6 @@
 """`make bench`: how fast this code is, against the machine and against JAX and PyTorch. See README.md in this folder.
 
-    python3 tests/bench/bench.py [kernels] [step] [train] [--cases tiny minigpt] [--rounds 7] [--results FILE]
+    python3 tests/bench/bench.py [kernels] [step] [train] [devices] [--cases tiny minigpt] [--rounds 7] [--results FILE]
 
 All that is compared takes turns, round after round; tables show medians over the rounds, and ratios are taken within a
 round. Needs nothing but Python; the peers run in the same Python and are left out where their package is absent.
@@ -10,12 +10,14 @@ import importlib.util
 import json
 import pathlib
 import platform
+import re
+import shutil
 import statistics
 import sys
 import tempfile
 import time
 
-from workers import Absent, Worker, output
+from workers import RANKS, Absent, Worker, output
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -33,6 +35,8 @@ CASES = {
         "GPT-2 124M with T 256; a step is 4 windows",
     ),
 }
+DEVICES_CASE = ["--preset", "tiny", "--global-batch-size", "32", "--micro-batch-size", "4"]
+DEVICES, DEVICES_STEPS = (1, 2, 8), 2
 WARM_UP_TURNS = 2
 
 
@@ -65,6 +69,21 @@ class Report:
         for row in [head, ["-" * w for w in widths], *rows]:
             self.say("| " + " | ".join(align[i](cell, widths[i]) for i, cell in enumerate(row)) + " |")
         self.say()
+
+    def write(self, path, whole):
+        """A report that is not whole replaces its sections in the file, and says in each on what machine it was made."""
+        made = sections("\n".join(self.lines))
+        if not whole and path.exists():
+            (_, head), *parts = made.items()
+            about = head.split("\n\n", 1)[1]
+            made = sections(path.read_text()) | {title: f"{title}\n\n{about}{text[len(title):].lstrip()}" for title, text in parts}
+        path.write_text("".join(made.values()))
+
+
+def sections(text):
+    """title -> text with the title, of a file's sections; what stands before the first belongs to the file's own title"""
+    parts = re.split(r"^(?=### )", text, flags=re.M)
+    return {part.split("\n", 1)[0]: part.rstrip() + "\n\n" for part in parts}
 
 
 # ---- the parts ----
@@ -108,12 +127,15 @@ def step(report, options, name):
     return [name, spread(step_ms, "{:.1f}"), spread(product_ms, "{:.1f}"), spread(share)]
 
 
-def start_peers(report, options, folder):
-    peers = [
+def peers_of_training(folder):
+    return [
         ("JAX, jit", "jax", ["jax_train.py", folder]),
         ("PyTorch, eager", "torch", ["torch_train.py", folder]),
         ("PyTorch, compiled", "torch", ["torch_train.py", folder, "--compile"]),
     ]
+
+
+def start_peers(report, peers):
     for name, package, (script, *arguments) in peers:
         missing = [p for p in (package, "safetensors") if not importlib.util.find_spec(p)]
         if missing:
@@ -127,19 +149,22 @@ def start_peers(report, options, folder):
             report.say(f"{name}: skipped, {problem}\n")
 
 
-def take_turns(workers, options, steps):
-    """worker -> its seconds of each round, loss at the end; and SGEMM's GFLOP/s of each round. Who comes first changes."""
-    seconds, losses, peaks = {w: [] for w in workers}, {}, []
+def take_turns(workers, options, steps, each_round=None):
+    """worker -> its answers of each round. Who comes first changes."""
+    answers = {w: [] for w in workers}
     for turn in range(-WARM_UP_TURNS, options.rounds):
         first = turn % len(workers)
         for w in workers[first:] + workers[:first]:
             answer = w.ask(f"step {steps}")
-            losses[w] = answer["loss"]
             if turn >= 0:
-                seconds[w].append(answer["seconds"])
-        if turn >= 0:
-            peaks.append(workers[0].ask("sgemm")["gflops"])
-    return seconds, losses, peaks
+                answers[w].append(answer)
+        if turn >= 0 and each_round:
+            each_round()
+    return answers
+
+
+def seconds_of(answers):
+    return [a["seconds"] for a in answers]
 
 
 def train(report, options, name):
@@ -151,14 +176,14 @@ def train(report, options, name):
         output([options.build / "bench/train", *flags, "--export", folder, "--export-steps", str(total)])
         shard = ours(options, name)
         shard.ask("step 1")
-        workers = [shard, *start_peers(report, options, folder)]
-        seconds, losses, peaks = take_turns(workers, options, steps)
+        workers, peaks = [shard, *start_peers(report, peers_of_training(folder))], []
+        answers = take_turns(workers, options, steps, lambda: peaks.append(shard.ask("sgemm")["gflops"]))
     tokens, flops = shard.description["tokens_per_step"] * steps, shard.description["flops_per_token"]
     rows = []
     for w in workers:
-        rate = [tokens / s for s in seconds[w]]
+        rate = [tokens / s for s in seconds_of(answers[w])]
         share = [100 * r * flops * 1e-9 / peak for r, peak in zip(rate, peaks)]
-        faster = [theirs / s for theirs, s in zip(seconds[w], seconds[shard])]
+        faster = [theirs / s for theirs, s in zip(seconds_of(answers[w]), seconds_of(answers[shard]))]
         memory = w.ask("memory")
         rows.append(
             [
@@ -169,13 +194,68 @@ def train(report, options, name):
                 "1" if w is shard else spread(faster, "{:.2f}"),
                 megabytes(memory.get("accounted")),
                 megabytes(memory["rss"]),
-                f"{losses[w]:.6f}",
+                f"{answers[w][-1]['loss']:.6f}",
             ]
         )
         w.end()
     head = ["", "tokens/s", "GFLOP/s", "% of SGEMM", "shard.c is faster by", "MB held", "MB resident", f"loss of step {total}"]
     report.table(head, rows)
     report.say(f"SGEMM {spread(peaks)} GFLOP/s; {options.rounds} rounds of {steps} steps; median (least - most).\n")
+
+
+def start_devices(options):
+    for n in DEVICES:
+        launch = ["mpiexec", "-n", str(n)] if n > 1 else []
+        name = f"shard.c, {n} device{'s' if n > 1 else ''}"
+        yield Worker(name, [*launch, options.build / "bench/devices", *DEVICES_CASE], **RANKS)
+
+
+def core_time(cores, answers):
+    """phase -> the cores' milliseconds a step, of each round; and what they were left idle"""
+    spent = [{**a["core_seconds"], "idle": cores * a["seconds"] - sum(a["core_seconds"].values())} for a in answers]
+    return {phase: [1e3 * s[phase] / DEVICES_STEPS for s in spent] for phase in spent[0]}
+
+
+def devices(report, options):
+    """Chapter 05's step on several devices, which share this machine, and JAX's."""
+    about = "tiny, a step is 32 windows in micro-batches of 4"
+    report.say(f"### Data parallel training on simulated devices ({about})\n")
+    if not shutil.which("mpiexec"):
+        report.say("skipped, there is no mpiexec\n")
+        return
+    total = 1 + DEVICES_STEPS * (WARM_UP_TURNS + options.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        output([options.build / "bench/train", *DEVICES_CASE, "--export", folder, "--export-steps", str(total)])
+        peers = [(f"JAX, devices: {n}", "jax", ["jax_train.py", folder, "--devices", str(n)]) for n in (DEVICES[0], DEVICES[-1])]
+        own = list(start_devices(options))
+        for w in own:
+            w.ask("step 1")
+        others = list(start_peers(report, peers))
+        answers = take_turns(own + others, options, DEVICES_STEPS)
+    rows = []
+    for contestants in (own, others):
+        for w in contestants:
+            tokens = own[0].description["tokens_per_step"] * DEVICES_STEPS
+            mine, alone = seconds_of(answers[w]), seconds_of(answers[contestants[0]])
+            rows.append(
+                [
+                    w.name if w in own else w.description["name"],
+                    spread([tokens / s for s in mine]),
+                    spread([1e3 * s / DEVICES_STEPS for s in mine]),
+                    "1" if w is contestants[0] else spread([s / one for s, one in zip(mine, alone)], "{:.3f}"),
+                    megabytes(w.ask("memory")["rss"]),
+                    f"{answers[w][-1]['loss']:.6f}",
+                ]
+            )
+    report.table(["", "tokens/s", "ms a step", "time of one device", "MB resident", f"loss of step {total}"], rows)
+    cores = own[0].description["threads"]  # one device takes all
+    times = [core_time(cores, answers[w]) for w in own]
+    report.say("Where the time goes: the cores' milliseconds a step, of all devices together.\n")
+    phases = [p for p in times[-1] if p != "other"]
+    report.table(["", *phases], [[w.name, *(spread(t[p], "{:.1f}") for p in phases)] for w, t in zip(own, times)])
+    report.say(f"{options.rounds} rounds of {DEVICES_STEPS} steps; median (least - most).\n")
+    for w in own + others:
+        w.end()
 
 
 # ---- all of it ----
@@ -193,13 +273,13 @@ def machine(report, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="kernels, step, train; all of them by default")
+    parser.add_argument("parts", nargs="*", help="kernels, step, train, devices; all of them by default")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build")
     parser.add_argument("--results", type=pathlib.Path, help="also write the tables to this file")
     options = parser.parse_args()
-    parts = options.parts or ["kernels", "step", "train"]
+    parts = options.parts or ["kernels", "step", "train", "devices"]
     report = Report()
     report.say("# Results of make bench\n")
     machine(report, options)
@@ -213,8 +293,10 @@ def main():
     if "train" in parts:
         for name in options.cases:
             train(report, options, name)
+    if "devices" in parts:
+        devices(report, options)
     if options.results:
-        options.results.write_text("\n".join(report.lines))
+        report.write(options.results, whole=not options.parts and options.cases == list(CASES))
 
 
 main()

@@ -13,6 +13,7 @@
 #include "common/machine.h"
 #include "common/report.h"
 #include "common/safetensors.h"
+#include "tests/bench/answer.h"
 #include "tests/bench/products.h"
 #include "tests/bench/training.h"
 
@@ -20,7 +21,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 typedef struct {
     const char *folder;
@@ -142,22 +142,8 @@ static json_t *run_products(Training *t, const Products *products, int64_t count
 }
 
 static json_t *memory(const Training *t) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage); /* ru_maxrss counts kilobytes, on macOS bytes */
-#ifdef __APPLE__
-    json_int_t rss = usage.ru_maxrss;
-#else
-    json_int_t rss = 1024 * (json_int_t)usage.ru_maxrss;
-#endif
-    return json_pack("{s:I, s:I}", "accounted", (json_int_t)t->device->memory.joint_peak, "rss", rss);
-}
-
-static void answer(json_t *json) {
-    char *text = json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    printf("%s\n", text);
-    fflush(stdout);
-    free(text);
-    json_decref(json);
+    return json_pack("{s:I, s:I}", "accounted", (json_int_t)t->device->memory.joint_peak, "rss",
+                     peak_resident());
 }
 
 static json_t *obey(Training *t, Products *products, const char *line) {

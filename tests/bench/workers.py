@@ -24,6 +24,10 @@ def output(command):
     return done.stdout
 
 
+# Open MPI refuses to start more ranks than there are cores, and to start as root, unless it is told to.
+RANKS = {name: "1" for name in ("OMPI_MCA_rmaps_base_oversubscribe", "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")}
+
+
 class Worker:
     def __init__(self, name, command, **more):
         self.name, self.errors = name, tempfile.TemporaryFile("w+")

@@ -1,6 +1,7 @@
 """The same model, batch, optimizer and tokens in JAX: one jitted step with donated buffers.
 
     python3 tests/bench/peers/jax_train.py CASE --steps 20
+    python3 tests/bench/peers/jax_train.py CASE --steps 20 --devices 8       data parallel, on simulated devices
 
 Its settings are those that were the fastest on CPUs here, see tests/bench/README.md.
 """
@@ -10,12 +11,18 @@ import os
 import case
 
 parser = case.arguments(__doc__.splitlines()[0])
+parser.add_argument("--devices", type=int, default=1, help="each has a slice of the batch, and all of the model")
 options = parser.parse_args()
 os.environ["JAX_PLATFORMS"] = "cpu"
+if options.devices > 1:
+    if options.micro_batch_size:
+        parser.error("a device takes its slice of the batch at once: no --micro-batch-size with --devices")
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={options.devices}"
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def normalise(c, p, name, x):
@@ -114,17 +121,22 @@ def main():
     data = case.Case(options.folder)
     c = data.config
     parts = c["global_batch_size"] // (options.micro_batch_size or c["global_batch_size"])
-    state = [{name: jnp.asarray(w) for name, w in data.weights.items()}]
-    state += [{name: jnp.zeros_like(w) for name, w in state[0].items()} for _ in range(2)]
+    mesh = Mesh(jax.devices()[: options.devices], ("data",))
+    everywhere, by_rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+    state = [{name: jax.device_put(w, everywhere) for name, w in data.weights.items()}]
+    state += [{name: jax.device_put(np.zeros_like(w), everywhere) for name, w in data.weights.items()} for _ in range(2)]
     del data.weights
-    compiled = jax.jit(functools.partial(train_step, c, parts), donate_argnums=(0, 1, 2))
+    # where the batch lies is all that the compiler is told of the devices: it adds the all-reduces
+    compiled = jax.jit(functools.partial(train_step, c, parts), donate_argnums=(0, 1, 2), out_shardings=everywhere)
 
     def step(index):
         number, rate = np.float32(index + 1), np.float32(data.rates[index])
-        loss, *state[:] = compiled(*state, data.tokens[index], data.targets[index], number, rate)
+        batch = (jax.device_put(x[index], by_rows) for x in (data.tokens, data.targets))
+        loss, *state[:] = compiled(*state, *batch, number, rate)
         return loss  # ready when all of the step is: it is one computation
 
-    describe = {"name": f"JAX {jax.__version__}, jit", "threads": len(os.sched_getaffinity(0))}
+    name = f"JAX {jax.__version__}, " + (f"{options.devices} devices" if options.devices > 1 else "jit")
+    describe = {"name": name, "threads": len(os.sched_getaffinity(0))}
     case.Worker(data, step, describe).main(options.steps)
 
 
