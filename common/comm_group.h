@@ -117,6 +117,8 @@ int messages_max_id(void);
 /* For a rank that has waited for a while: ends the program when every rank waits, for ever. moves: how often a call of
  * this rank has gone on. */
 void stall_look(int64_t moves, const GroupRequest *waits_for);
+/* Rank 0, which asks, is on this machine: its questions ring this rank's bell. */
+bool stall_rings(void);
 /* When all end well: nobody leaves a question, or an answer, on its way. */
 void stall_close(void);
 

@@ -82,7 +82,8 @@ static void *mpi_start(Comm *comm, Queue *q, const CommCall *call, double ready)
 /* ---- waiting ---- */
 
 /* Asking MPI again and again: how often without a sleep, then the shortest and the longest one. A rank that only others
- * of its machine can help sleeps until its bell rings; after a long time it looks up now and then (stall_look). */
+ * of its machine can help sleeps until its bell rings; after a long time it looks up now and then (stall_look), unless
+ * the bell rings for that too. */
 enum { QUICK_LOOKS = 64 };
 static const double SHORT_SLEEP = 20e-6, LONG_SLEEP = 1e-3, LONG_TIME = 0.5, NOW_AND_THEN = 20e-3;
 
@@ -95,7 +96,7 @@ static void sleep_a_while(uint32_t bell, int looks, bool messages, bool long_ago
     if (messages)
         bell_sleep(bell, longer < LONG_SLEEP ? longer : LONG_SLEEP);
     else
-        bell_sleep(bell, long_ago ? NOW_AND_THEN : LONG_TIME);
+        bell_sleep(bell, long_ago && !stall_rings() ? NOW_AND_THEN : LONG_TIME);
 }
 
 static CommArrival mpi_wait(Comm *comm, Queue *q, void *started) {

@@ -25,6 +25,11 @@ static Answer answer_now(int64_t moves, const GroupRequest *waits_for) {
     return a;
 }
 
+/* Rank r, which is not 0, shares memory with rank 0. */
+static bool hears_bell(int r) { return r > 0 && world.machine[r] == world.machine[0]; }
+
+bool stall_rings(void) { return hears_bell(world.rank); }
+
 static bool there(int from, int tag) {
     int yes;
     MPI_Iprobe(from, tag, MPI_COMM_WORLD, &yes, MPI_STATUS_IGNORE);
@@ -70,7 +75,10 @@ static void ask_and_judge(Answer mine) {
     asked_at = now_seconds();
     missing = world.size - 1;
     questions++;
-    for (int r = 1; r < world.size; r++) MPI_Send(NULL, 0, MPI_BYTE, r, TAG_ASK, MPI_COMM_WORLD);
+    for (int r = 1; r < world.size; r++) {
+        MPI_Send(NULL, 0, MPI_BYTE, r, TAG_ASK, MPI_COMM_WORLD);
+        if (hears_bell(r)) bell_ring(world.seat[r]);
+    }
 }
 
 static void answer(const Answer *mine) {
