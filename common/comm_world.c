@@ -151,9 +151,7 @@ Comm *comm_world(void) {
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &machine);
     one_machine = is_everyone(machine);
     find_machines(machine);
-    bool own_core = share_cores(machine);
-    if (!own_core) platform_take_long_turns();
-    open_memory(own_core);
+    open_memory(share_cores(machine));
     join_watcher(machine, watcher);
     MPI_Comm_free(&machine);
     Group *g = open_world(); /* everyone is there */

@@ -80,23 +80,6 @@ void platform_share_cores(const CoreSet *cores, int processes) {
     omp_set_num_threads(platform_threads());
 }
 
-/* Linux from 6.12 on takes sched_runtime for the length of a turn, up to 100 ms; older ones leave it as it was. */
-void platform_take_long_turns(void) {
-#if defined __linux__ && defined SYS_sched_setattr
-    struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } own = {0}; /* struct sched_attr as it was first; C libraries have it since recently */
-    _Static_assert(sizeof own == 48, "SCHED_ATTR_SIZE_VER0");
-    if (syscall(SYS_sched_getattr, 0, &own, sizeof own, 0) || own.policy != SCHED_OTHER) return;
-    own.runtime = 100000000;
-    syscall(SYS_sched_setattr, 0, &own, 0);
-#endif
-}
-
 bool platform_has_avx512(void) {
 #if defined __x86_64__ && defined __GNUC__
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

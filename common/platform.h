@@ -19,9 +19,6 @@ typedef struct {
 CoreSet platform_cores(void);
 /* `processes` processes of one job run on these cores: from now on each has its share of threads, at least one. */
 void platform_share_cores(const CoreSet *cores, int processes);
-/* This process, which shares cores with others of its job, is to keep one for longer at a time, where the system allows
- * it: each change costs the caches. Programs that sleep most of the time get their turn as before. */
-void platform_take_long_turns(void);
 /* How many of these cores a control group leaves. */
 int platform_core_count(const CoreSet *cores);
 
