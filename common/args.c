@@ -196,7 +196,7 @@ Config args_parse(int argc, char **argv, const Program *program) {
 
     for (int i = 0; i < count; i++) set(&given[i], given[i].found.own ? program->values : &config);
     if (program->groups & ARGS_CLOCK && strcmp(config.device_model, "list") == 0) {
-        device_model_print(stdout);
+        if (speaks) device_model_print(stdout);
         exit(0);
     }
     config.data_parallel = data_parallel(&config, program->devices);

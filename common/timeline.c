@@ -33,7 +33,8 @@ static void add(Timeline *t, int kind, double begin, double end) {
 }
 
 static void phase_done(void *context, Phase phase, double begin, double end) {
-    add(context, (int)phase, begin, end);
+    Timeline *t = context;
+    if (!t->holds) add(t, (int)phase, begin, end);
 }
 
 /* ---- the trace ---- */

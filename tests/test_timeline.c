@@ -1,6 +1,6 @@
 /* Several devices in one trace and one picture: after trace_join there is one file, with the rows of every device, each
  * call of comm in it, and an arrow from each message's sender to its receiver, which leaves before it arrives; by the model
- * clock the spans are where the clock had them. The picture is drawn. What comes between two steps is not in it.
+ * clock the spans are where the clock had them. The picture is drawn.
  *
  * TEST np: 1 3
  * TEST variants: float asan */
