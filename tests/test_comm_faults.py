@@ -59,12 +59,19 @@ def left():
 
 
 def left_behind(before):
-    """... and what they have left: sockets, names in /dev/shm, segments that nobody uses."""
+    """... and what they have left: sockets, and shared memory that nobody uses."""
     return left() + glob.glob(f"{temp}/shard-*") + sorted(shared_memory() - before)
 
 
 def shared_memory():
+    """What no process has mapped any more: names in /dev/shm, segments. (What one has is another job's, or in left().)"""
     names = set(glob.glob("/dev/shm/*"))
+    for maps in glob.glob("/proc/[0-9]*/maps") if names else []:
+        try:
+            with open(maps) as f:
+                names -= set(re.findall(r"/dev/shm/\S+", f.read()))
+        except OSError:  # it has ended, or is not ours to read
+            pass
     try:
         with open("/proc/sysvipc/shm") as f:
             names |= {f"segment {row.split()[1]}" for row in f.readlines()[1:] if row.split()[6] == "0"}
