@@ -1,10 +1,12 @@
 /* mpiexec ends a job when a rank dies, but does not say which rank it was, or names another: when it looks, the others
  * that it has killed are as dead as the first. So each rank is connected to a watcher, which sees the connection end
- * the moment the rank dies. And it is the first to: a rank also hands it a copy of the socket that mpiexec's helper
- * listens to (PMI_FD), so mpiexec learns of the death when the watcher lets go of that, after the rank has been named.
+ * the moment the rank dies. A rank also hands it a copy of the socket that mpiexec's helper listens to (PMI_FD), so
+ * mpiexec mostly learns of the death when the watcher lets go of that, after the rank has been named. Where the helper
+ * notices by itself and kills the others before the watcher has had a turn, several connections have ended; epoll gives
+ * them in the order in which they did.
  *
  * The watcher is a process of its own session, which mpiexec does not know and so does not kill. It ends with the last
- * rank of its machine. */
+ * rank of its machine, and it is the one who removes the socket that they have met at: the ranks may be dead by then. */
 #define _GNU_SOURCE
 #include "common/comm_watch.h"
 
@@ -17,6 +19,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -95,7 +98,15 @@ typedef struct {
 static Watched *watched;
 static int watched_count;
 
-static void watch_new(int listener) {
+/* Which of the watched an event is about. */
+enum { LISTENER = -1 };
+static void look_for(int events, int fd, int which) {
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = which};
+    CHECK(epoll_ctl(events, EPOLL_CTL_ADD, fd, &event) == 0, NULL, "the watcher cannot wait for a rank: %s",
+          strerror(errno));
+}
+
+static void watch_new(int events, int listener) {
     int fd = accept(listener, NULL, NULL);
     if (fd < 0) return;
     Watched w = {.connection = fd, .launcher = NO_FD};
@@ -115,6 +126,7 @@ static void watch_new(int listener) {
     struct cmsghdr *c = CMSG_FIRSTHDR(&message);
     if (c && c->cmsg_type == SCM_RIGHTS) memcpy(&w.launcher, CMSG_DATA(c), sizeof w.launcher);
     watched = xrealloc(watched, (size_t)(watched_count + 1) * sizeof *watched);
+    look_for(events, fd, watched_count);
     watched[watched_count++] = w;
 }
 
@@ -160,21 +172,20 @@ static bool look_at(Watched *w, bool ending) {
     return w->left != LEAVE_WELL;
 }
 
-static void watch(int listener, pid_t parent) {
+static void watch(int listener, const char *folder, pid_t parent) {
+    int events = epoll_create1(EPOLL_CLOEXEC), open = 0;
     bool ending = false;
-    int open = 0;
+    look_for(events, listener, LISTENER);
     while (open > 0 || watched_count == 0 || watched_count < watched[0].hello.ranks) {
-        struct pollfd *p = xmalloc((size_t)(1 + watched_count) * sizeof *p);
-        p[0] = (struct pollfd){.fd = listener, .events = POLLIN};
-        for (int i = 0; i < watched_count; i++)
-            p[1 + i] = (struct pollfd){.fd = watched[i].connection, .events = POLLIN}; /* NO_FD: skipped */
-        int ready = poll(p, (nfds_t)(1 + watched_count), GRACE_MS);
+        struct epoll_event event;
+        int ready = epoll_wait(events, &event, 1, GRACE_MS);
         if (ready == 0 && ending) kill_rest();
         if (ready == 0 && open == 0 && getppid() != parent) return; /* it never came to a job */
-        for (int i = 0, count = watched_count; i < count && ready > 0; i++)
-            if (p[1 + i].revents) ending |= look_at(&watched[i], ending);
-        if (ready > 0 && p[0].revents) watch_new(listener);
-        free(p);
+        if (ready > 0 && event.data.fd == LISTENER) {
+            watch_new(events, listener);
+            if (watched_count > 0 && watched_count == watched[0].hello.ranks) file_remove(folder);
+        }
+        if (ready > 0 && event.data.fd != LISTENER) ending |= look_at(&watched[event.data.fd], ending);
         open = 0;
         for (int i = 0; i < watched_count; i++) open += watched[i].connection != NO_FD;
     }
@@ -196,7 +207,6 @@ const char *watch_start(void) {
     char *folder = file_temp_folder("shard");
     CHECK(snprintf(path, sizeof path, "%s/watch", folder) < (int)sizeof path,
           "set TMPDIR to a folder with a short name", "the name '%s' is too long for a socket", folder);
-    free(folder);
     int listener = socket(AF_UNIX, SOCK_STREAM, 0);
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
@@ -215,17 +225,11 @@ const char *watch_start(void) {
         for (int fd = 0; fd < 1024;
              fd++) /* above all the rank's own launcher_fd, and pipes that others wait to see closed */
             if (fd != STDERR_FILENO && fd != listener) close(fd);
-        watch(listener, self);
+        watch(listener, folder, self);
+        file_remove(folder);
         _exit(0);
     }
     close(listener);
-    return path;
-}
-
-void watch_joined(const char *path) {
-    if (!*path) return;
-    char *folder = xstrdup(path);
-    *strrchr(folder, '/') = 0;
-    file_remove(folder);
     free(folder);
+    return path;
 }

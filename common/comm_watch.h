@@ -7,8 +7,6 @@
 const char *watch_start(void);
 /* When MPI has started: rank `rank`, one of `ranks` on this machine, is watched from now on. "": nothing. */
 void watch_join(const char *path, int rank, int ranks);
-/* When all have joined, for the one that started the watcher. */
-void watch_joined(const char *path);
 /* This rank ends as it should: nobody is to wonder. */
 void watch_leave(void);
 

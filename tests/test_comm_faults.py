@@ -126,7 +126,7 @@ def mistake(name, *parts, shared=None):
     lines = [l for l in errors.splitlines() if re.search(r"comm_faults: error: .*\(hint: ", l)]
     how = ", by message" if shared else ""
     ok(status not in (0, None), f"{name}{how}: the job ends with an error", errors)
-    ok(any(all(p in l for p in parts) for l in lines), f"{name}: it says {parts}")
+    ok(any(all(p in l for p in parts) for l in lines), f"{name}: it says {parts}", errors)
     ok(job.leaves_nothing(), f"{name}: nothing stays", *left_behind(job.before))
 
 
@@ -138,10 +138,10 @@ def killed(phase, victim, ranks=4, shared=None, machines=(), how=signal.SIGKILL)
     status, _, errors = job.end(5)
     what = f"rank {victim} of {ranks} killed in phase {phase}{', by message' if shared else ''}{', two machines' if machines else ''}"
     ok(status is not None, f"{what}: the job ends within 5 s", errors)
-    ok(status != 0, f"{what}: with an error")
+    ok(status != 0, f"{what}: with an error", errors)
     said = [l for l in errors.splitlines() if "error:" in l]
     ok(len(said) == 1 and f"comm_faults: error: rank {victim} died (process {pid} on " in said[0],
-       f"{what}: it alone is named")
+       f"{what}: it alone is named", f"process {pid}", errors)
     ok(job.leaves_nothing(), f"{what}: nothing stays", *left_behind(job.before))
 
 
