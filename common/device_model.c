@@ -96,7 +96,7 @@ void device_model_print(FILE *out) {
         const DeviceModel *m = &models[i];
         fprintf(out, "%-12s %8.4g %8.4g %6.4g %5.4g %10.4g %7.4g %10.4g %7.4g  %s\n", m->name,
                 m->flops / TERA, m->memory_bandwidth / GIGA, m->memory / GIGA,
-                m->per_node < 1 << 30 ? m->per_node : INFINITY, m->inside.latency / MICRO,
+                m->per_node < 1 << 30 ? (double)m->per_node : INFINITY, m->inside.latency / MICRO,
                 m->inside.bandwidth / GIGA, m->across.latency / MICRO, m->across.bandwidth / GIGA, m->about);
     }
 }

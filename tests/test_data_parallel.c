@@ -15,7 +15,6 @@
 #include <string.h>
 
 static Comm *world, *group; /* group: all ranks again, whose counts are those of training alone */
-static Comm *alone;
 
 enum { WAYS = 6, STEPS = 20, FEW_STEPS = 3 };
 static const struct {
@@ -39,13 +38,13 @@ static Config config_of(const ModelConfig *model, int64_t micro_batch, int64_t m
     return c;
 }
 
-static void delete (Replica *r) {
+static void discard(Replica *r) {
     Device *device = r->device;
     replica_delete(r);
     device_delete(device);
 }
 
-/* ---- training on one device ---- */
+/* ---- a training and what it leaves ---- */
 
 /* What it leaves: all gradients of the first step, as they are before clipping, and all parameters after the last. */
 typedef struct {
@@ -55,47 +54,55 @@ typedef struct {
     int steps;
 } Record;
 
-static void keep(const Replica *r, bool gradients, real *to) {
-    for (int i = 0; i < r->model->params.count; i++) {
-        const Param *p = r->model->params.items[i];
+static Record record_new(const Params *params, int steps) {
+    size_t bytes = (size_t)params_count(params) * sizeof(real);
+    return (Record){.gradients = xmalloc(bytes),
+                    .parameters = xmalloc(bytes),
+                    .count = params_count(params),
+                    .steps = steps};
+}
+
+static void keep(const Params *params, bool gradients, real *to) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = params->items[i];
         memcpy(to, gradients ? p->grad[0].data : p->data.data, (size_t)tensor_bytes(&p->data));
         to += tensor_count(&p->data);
     }
 }
 
+/* On one device, by code that knows nothing of several (tests/training.h, which is held against JAX elsewhere), with the
+ * micro-batches of all. Rank 0 does it, the others are told. */
+static Record train_alone(const Config *config, int steps) {
+    Config c = *config;
+    c.num_microbatches *= c.data_parallel;
+    c.data_parallel = 1;
+    Training t = training_new(&c, c.model.T, 1, 0.2);
+    Record record = record_new(&t.model->params, steps);
+    for (int step = 0; step < steps && world->rank == 0; step++) {
+        record.losses[step] = training_gradient(&t, step);
+        record.norms[step] = optimizer_grad_norm(t.optimizer);
+        if (step == 0) keep(&t.model->params, true, record.gradients);
+        training_update(&t, step);
+    }
+    keep(&t.model->params, false, record.parameters);
+    comm_broadcast(world, NULL, record.losses, STEPS, TYPE_F64, 0);
+    comm_broadcast(world, NULL, record.norms, STEPS, TYPE_F64, 0);
+    comm_broadcast(world, NULL, record.gradients, record.count, TYPE_REAL, 0);
+    comm_broadcast(world, NULL, record.parameters, record.count, TYPE_REAL, 0);
+    training_delete(&t);
+    return record;
+}
+
 static Record train(Replica *r, int steps) {
-    Record record = {.count = params_count(&r->model->params), .steps = steps};
-    record.gradients = xmalloc((size_t)record.count * sizeof(real));
-    record.parameters = xmalloc((size_t)record.count * sizeof(real));
+    Record record = record_new(&r->model->params, steps);
     for (int step = 0; step < steps; step++) {
         MetricsRow row;
         replica_step(r, step, &row);
         record.losses[step] = row.loss;
         record.norms[step] = row.grad_norm;
-        if (step == 0) keep(r, true, record.gradients);
+        if (step == 0) keep(&r->model->params, true, record.gradients);
     }
-    keep(r, false, record.parameters);
-    return record;
-}
-
-/* By rank 0, with the micro-batches of all; the others are told. */
-static Record train_alone(const Config *config, const Dataset *data, int steps) {
-    Config c = *config;
-    c.num_microbatches *= c.data_parallel;
-    c.data_parallel = 1;
-    Replica *r = replica_new(&c, alone, device_new_cpu(0), data);
-    Record record = {.count = params_count(&r->model->params), .steps = steps};
-    if (world->rank == 0) {
-        record = train(r, steps);
-    } else {
-        record.gradients = xmalloc((size_t)record.count * sizeof(real));
-        record.parameters = xmalloc((size_t)record.count * sizeof(real));
-    }
-    comm_broadcast(world, NULL, record.losses, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, record.norms, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, record.gradients, record.count, TYPE_REAL, 0);
-    comm_broadcast(world, NULL, record.parameters, record.count, TYPE_REAL, 0);
-    delete(r);
+    keep(&r->model->params, false, record.parameters);
     return record;
 }
 
@@ -152,7 +159,7 @@ static void compare(const char *name, const Config *c, const Dataset *data, cons
         ok_on_all(world, parameters <= rounding, "%s: parameters after them by %.2g", name, parameters);
     }
     record_free(&all);
-    delete(r);
+    discard(r);
 }
 
 static void test_training(void) {
@@ -161,10 +168,9 @@ static void test_training(void) {
     const ModelConfig *models[] = {&first, &second};
     for (int m = 0; m < COUNT_OF(models); m++) {
         const char *kind = m ? "tied" : "untied";
-        RandomTokens tokens = {{.vocab_size = models[m]->V, .window = random_window}, 7, 1, 0.2};
         Config c = config_of(models[m], 1, 1);
-        Record few = train_alone(&c, &tokens.dataset, FEW_STEPS),
-               one = train_alone(&c, &tokens.dataset, STEPS);
+        RandomTokens tokens = random_tokens(&c, 1, 0.2);
+        Record few = train_alone(&c, FEW_STEPS), one = train_alone(&c, STEPS);
         for (int w = 0; w < WAYS; w++) {
             c.overlap = ways[w].overlap;
             c.bucket_size = ways[w].bucket;
@@ -178,7 +184,7 @@ static void test_training(void) {
         c = config_of(models[m], 1, 3);
         c.bucket_size = 30000;
         c.optimizer = OPTIMIZER_SGD; /* Adam's division would hide a factor */
-        one = train_alone(&c, &tokens.dataset, STEPS);
+        one = train_alone(&c, STEPS);
         char *name = xprintf("%s, three micro-batches", kind);
         compare(name, &c, &tokens.dataset, &one, false);
         free(name);
@@ -204,7 +210,7 @@ static void test_evaluation(void) {
         double one = evaluate(r->model, &tokens.dataset, 0, rows, NULL);
         ok_on_all(world, all == one, "validation loss by %d rows: %.17g and %.17g", (int)rows, all, one);
     }
-    delete(r);
+    discard(r);
 }
 
 /* ---- resuming: what rank 0 has read goes to all ---- */
@@ -237,8 +243,8 @@ static void test_broadcast(void) {
         same &= !memcmp(x->data, y->data, (size_t)tensor_bytes(x));
     }
     ok_on_all(world, same && b->optimizer->step == 6, "broadcast: goes on with the same bits");
-    delete(a);
-    delete(b);
+    discard(a);
+    discard(b);
 }
 
 /* ---- the model clock ---- */
@@ -280,12 +286,10 @@ static void test_recurrence(void) {
 int main(void) {
     world = ranks_world();
     group = comm_split(world, 0, world->rank, "data");
-    alone = comm_self();
     test_training();
     test_evaluation();
     test_broadcast();
     test_recurrence();
-    comm_close(alone);
     comm_close(group);
     comm_close(world);
     return tap_done();

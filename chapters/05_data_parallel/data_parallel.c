@@ -112,6 +112,7 @@ DataParallel *data_parallel_new(Params *params, Comm *comm, Overlap overlap, int
     DataParallel *dp = xcalloc(1, sizeof *dp);
     *dp = (DataParallel){.params = params, .comm = comm, .overlap = overlap};
     plan_slots(dp);
+    ASSERT(dp->slot_count > 0);
     plan_buckets(dp, bucket_bytes);
     dp->order = xcalloc((size_t)dp->bucket_count, sizeof *dp->order);
     const Slot *last = &dp->slots[dp->slot_count - 1];

@@ -36,13 +36,11 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     Params *params = &r->model->params;
     profile_phase(r->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
-    int64_t first =
-        step * c->global_batch + r->comm->rank * share; /* device d has the d-th slice of the batch */
+    int64_t first = step * c->global_batch + r->comm->rank * share; /* device d has the d-th slice */
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
     profile_phase(r->profile, PHASE_REDUCE);
     double real_tokens = sum_over_devices(r, (double)r->batch.real);
-    tensor_set_scalar(&r->seed,
-                      1.0 / real_tokens); /* the loss is a mean over the global batch: so no device divides */
+    tensor_set_scalar(&r->seed, 1.0 / real_tokens); /* the mean over the global batch */
 
     double loss = 0;
     for (int64_t i = 0; i < c->num_microbatches; i++) {
@@ -56,9 +54,7 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
         loss += tensor_scalar(sum) / real_tokens;
 
         profile_phase(r->profile, PHASE_BACKWARD);
-        tape_backward(
-            r->tape, sum,
-            &r->seed); /* in the last micro-batch it calls the data parallel code at each gradient */
+        tape_backward(r->tape, sum, &r->seed); /* the last one calls grad_ready */
         tape_reset(r->tape);
     }
     profile_phase(r->profile, PHASE_REDUCE);

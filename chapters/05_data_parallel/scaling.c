@@ -158,6 +158,7 @@ static json_t *sweep_batch(Config c, Comm *comm, Dataset *data) {
         if (isnan(found) && count && reduce[count] < backward[count])
             found = crossing(tokens, backward, reduce, count);
     }
+    ASSERT(count > 0);
     double n = comm->size, C = model->flops, W = model->inside.bandwidth,
            e = (double)element_bytes(TYPE_REAL);
     double N = p.bytes / e, matmul = p.matmul_parameters,
@@ -237,6 +238,7 @@ static json_t *sweep_devices(Config c, Comm *world, Dataset *data) {
     }
     printf("step: without overlap; predicted: one device's step on its share + 2 (n-1) (latency + S / (n "
            "bandwidth))\n");
+    ASSERT(count > 0);
     PlotSeries series[] = {
         {"ideal", devices, ideal, count, PLOT_DASHED, 0, NULL},
         {"weak: the batch grows with the devices", devices, weak, count, PLOT_LINE_POINTS, 0, NULL},

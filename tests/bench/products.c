@@ -109,15 +109,32 @@ static void attention_products(Device *device, const Product *p) {
     }
 }
 
-/* Logits of a chunk, stored (R,V) in the scratch, and the two products of their gradient. */
+enum { WORDS = 192 }; /* of the vocabulary at a time: their logits stay in a core's cache */
+
+/* Logits of some rows, (WORDS,R) at a time, and the two products of their gradient: no logit ever goes to memory, as
+ * none would have to if softmax did not need the sum over all of them. */
 static void head_products(Device *device, const Product *p) {
-    Tensor x = p->A, w = p->B, logits = p->C, dx = p->dx, dw = p->dw;
-    logits.shape = SHAPE(tensor_rows(&x), tensor_rows(&w));
-    Queue *q = &device->queue;
-    device->kernels->matmul(q, &x, false, &w, true, NULL, &logits, false);
-    if (!dx.data) return;
-    device->kernels->matmul(q, &logits, false, &w, false, NULL, &dx, false);
-    device->kernels->matmul(q, &logits, true, &x, false, NULL, &dw, p->add);
+    int64_t R = tensor_rows(&p->A), C = tensor_columns(&p->A), V = tensor_rows(&p->B);
+    const real *x = tensor_reals(&p->A), *w = tensor_reals(&p->B);
+    const Queue *q = &device->queue;
+    real *x_t = xcalloc((size_t)(C * R), sizeof *x_t);
+    for (int64_t i = 0; i < C * R; i++) x_t[i] = x[i % R * C + i / R];
+#pragma omp parallel num_threads(q->threads)
+    {
+        real *S = xcalloc((size_t)(WORDS * R), sizeof *S), *dx = xcalloc((size_t)(R * C), sizeof *dx);
+#pragma omp for schedule(dynamic)
+        for (int64_t first = 0; first < V; first += WORDS) {
+            int64_t words = min64(WORDS, V - first);
+            cpu_gemm(q, false, false, words, R, C, 1, w + first * C, C, x_t, R, false, S, R);
+            if (!p->dx.data) continue;
+            cpu_gemm(q, true, false, R, C, words, 1, S, R, w + first * C, C, true, dx, C);
+            cpu_gemm(q, false, false, words, C, R, 1, S, R, x, C, p->add, tensor_reals(&p->dw) + first * C,
+                     C);
+        }
+        free(S);
+        free(dx);
+    }
+    free(x_t);
 }
 
 void product_run(Device *device, const Product *product) {
