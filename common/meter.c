@@ -293,6 +293,7 @@ void meter_attach(Device *device, Meter *meter) {
 void meter_detach(Device *device, Meter *meter) {
     const Kernels *below = real_kernels(&device->queue);
     Meter **link = &device->queue.meter, *last = NULL;
+    ASSERT(meter);
     while (*link != meter) {
         ASSERT(*link);
         link = &(*link)->next;

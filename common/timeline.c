@@ -141,7 +141,8 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
     for (int64_t i = 0; i < n * most; i++) {
         if (all[i].kind < 0) continue;
         int kind = (int)all[i].kind;
-        double top = (double)(i / most) + (kind < PHASES ? 0.1 : 0.5);
+        int64_t device = i / most;
+        double top = (double)device + (kind < PHASES ? 0.1 : 0.5);
         str_printf(s,
                    "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid border rgb '#ffffff' "
                    "linewidth 0.5 fillcolor rgb '#%s'\n",

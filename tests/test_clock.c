@@ -100,7 +100,7 @@ static void test_collectives(void) {
 
 /* Buckets that become ready while backward runs: end_k = max(ready_k, end_(k-1)) + cost; waited for in another order. */
 static void test_overlap(void) {
-    enum { BUCKETS = 4 };
+    enum { BUCKETS = 4, SHARE = COUNT / BUCKETS };
     static const double gaps[BUCKETS] = {1e-5, 2e-5, 5e-3, 1e-6};
     static const int order[BUCKETS] = {2, 0, 3, 1};
     begin("laptop-core");
@@ -109,9 +109,9 @@ static void test_overlap(void) {
     for (int k = 0; k < BUCKETS; k++) {
         work(gaps[k]);
         ready += gaps[k];
-        requests[k] = comm_start_all_reduce(group, &device->queue, data, out + k * COUNT / BUCKETS,
-                                            COUNT / BUCKETS, TYPE_F32, REDUCE_SUM);
-        double n = group->size, S = (double)(COUNT / BUCKETS) * sizeof *data;
+        requests[k] =
+            comm_start_all_reduce(group, &device->queue, data, out + k * SHARE, SHARE, TYPE_F32, REDUCE_SUM);
+        double n = group->size, S = (double)SHARE * sizeof *data;
         double cost = 2 * (n - 1) * model->inside.latency + 2 * (n - 1) / n * S / model->inside.bandwidth;
         ends[k] = fmax(ready, k ? ends[k - 1] : 0) + cost;
     }
