@@ -62,7 +62,7 @@ for device in range(4):
     assert sum(e["name"] == "all_reduce" for e in own) >= 6 and any(e["name"].startswith("linear ") for e in own)
     assert all(e["dur"] >= 0 for e in own)
 P
-[ "$(find "$temp/trace" -name 'trace*' | wc -l)" = 1 ]; ok $? "... in one file"
+[ "$(find "$temp/trace" -type f -name 'trace*' | wc -l)" = 1 ]; ok $? "... in one file"
 
 # ---- resume ----
 on 8 r --stop-at-step 4; on 8 r --resume; same eight r; ok $? "stopped at 4 and resumed: same bits"

@@ -79,7 +79,14 @@ static Record train_alone(const Config *config, int steps) {
     Training t = training_new(&c, c.model.T, 1, 0.2);
     Record record = record_new(&t.model->params, steps);
     for (int step = 0; step < steps && world->rank == 0; step++) {
-        record.losses[step] = training_gradient(&t, step);
+        training_load(&t, step);
+        record.losses[step] = 0;
+        for (int64_t i = 0; i < c.num_microbatches; i++) {
+            Tensor *loss = training_forward(&t, t.tape, step, i);
+            record.losses[step] += tensor_scalar(loss) / (double)t.batch.real;
+            tape_backward(t.tape, loss, &t.seed);
+            tape_reset(t.tape);
+        }
         record.norms[step] = optimizer_grad_norm(t.optimizer);
         if (step == 0) keep(&t.model->params, true, record.gradients);
         training_update(&t, step);

@@ -124,15 +124,15 @@ static inline void training_load(Training *t, int64_t step) {
 
 /* The mean loss of the step's batch; leaves its gradient in the parameters. */
 static inline double training_gradient(Training *t, int64_t step) {
-    double mean = 0;
+    double sum = 0;
     training_load(t, step);
     for (int64_t i = 0; i < t->config.num_microbatches; i++) {
         Tensor *loss = training_forward(t, t->tape, step, i);
-        mean += tensor_scalar(loss) / (double)t->batch.real;
+        sum += tensor_scalar(loss);
         tape_backward(t->tape, loss, &t->seed);
         tape_reset(t->tape);
     }
-    return mean;
+    return sum / (double)t->batch.real;
 }
 
 /* Clips and updates; returns the learning rate. */
