@@ -222,8 +222,8 @@ const char *watch_start(void) {
         signal(SIGTERM, SIG_IGN);
         base_set_program(xstrdup(base_program())); /* its name may lie where the new one goes */
         platform_rename_process("rank-watcher");
-        for (int fd = 0; fd < 1024;
-             fd++) /* above all the rank's own launcher_fd, and pipes that others wait to see closed */
+        /* above all the rank's own launcher_fd, and pipes that others wait to see closed */
+        for (int fd = 0; fd < 1024; fd++)
             if (fd != STDERR_FILENO && fd != listener) close(fd);
         watch(listener, folder, self);
         file_remove(folder);

@@ -45,6 +45,15 @@ succeeded() {
     [ "$status" = 0 ]
 }
 
+nothing_left() { # does what `left` names go? A watcher ends some moments after its ranks
+    for _ in $(seq 200); do
+        [ -z "$(left)" ] && return
+        sleep 0.05
+    done
+    left
+    return 1
+}
+
 tap_done() {
     echo "1..$count"
     [ "$failures" = 0 ]

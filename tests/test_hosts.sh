@@ -71,14 +71,6 @@ left() { # what a job may leave: processes, names in /dev/shm
     on ant ls /dev/shm
     on bee ls /dev/shm
 }
-nothing_left() {
-    for _ in $(seq 200); do
-        [ -z "$(left)" ] && return
-        sleep 0.05
-    done
-    left
-    return 1
-}
 
 # ---- a job ----
 before=$(sent ant)

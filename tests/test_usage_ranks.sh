@@ -6,21 +6,13 @@ command -v mpiexec >/dev/null || { echo "1..0 # SKIP no mpiexec here"; exit 0; }
 # Open MPI's mpiexec adds paragraphs of its own
 if mpiexec --version 2>&1 | grep -q HYDRA; then own_words() { :; }; else own_words() { sed -i '/: error: /!d' "$temp/err"; }; fi
 left() { grep -lazF "USAGE_MARK=$temp" /proc/[0-9]*/environ 2>/dev/null | sed 's/environ/comm/' | xargs -r grep -hxE '04_collectives|02_minigpt|rank-watcher'; }
-nobody_left() { # a watcher ends some moments after its ranks
-    for _ in $(seq 100); do
-        [ -z "$(left)" ] && return
-        sleep 0.05
-    done
-    left
-    return 1
-}
 export USAGE_MARK=$temp
 
 wrong() { # wrong PART FLAG ...
     run timeout 60 mpiexec -n 4 build/04_collectives --output-dir "$temp/run" "${@:2}"
     own_words
     check "4 ranks, ${*:2}: one line, exit 2" refused 2 "$1"
-    check "nobody is left" nobody_left
+    check "nobody is left" nothing_left
 }
 wrong "--prat is not a flag" --prat ring
 wrong "--part is 'rings'" --part rings

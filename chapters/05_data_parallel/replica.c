@@ -40,7 +40,8 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
     profile_phase(r->profile, PHASE_REDUCE);
     double real_tokens = sum_over_devices(r, (double)r->batch.real);
-    tensor_set_scalar(&r->seed, 1.0 / real_tokens); /* the mean over the global batch */
+    /* the loss is a mean over the global batch, so that no device divides again */
+    tensor_set_scalar(&r->seed, 1.0 / real_tokens);
 
     double loss = 0;
     for (int64_t i = 0; i < c->num_microbatches; i++) {
@@ -54,7 +55,8 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
         loss += tensor_scalar(sum) / real_tokens;
 
         profile_phase(r->profile, PHASE_BACKWARD);
-        tape_backward(r->tape, sum, &r->seed); /* the last one calls grad_ready */
+        /* in the last micro-batch it calls the data parallel code at each gradient */
+        tape_backward(r->tape, sum, &r->seed);
         tape_reset(r->tape);
     }
     profile_phase(r->profile, PHASE_REDUCE);
