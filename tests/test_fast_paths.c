@@ -52,9 +52,10 @@ static double product_error(const Queue *q, bool a_t, bool b_t, int64_t M, int64
 
 static void test_products(bool openblas) {
     Queue q = {.threads = 1, .openblas = openblas};
-    static const int64_t sizes[][3] = {{1, 1, 1},    {1, 33, 40},   {5, 3, 2},     {12, 32, 16},
-                                       {13, 31, 70}, {64, 64, 32},  {67, 45, 33},  {100, 97, 193},
-                                       {97, 32, 8},  {24, 48, 385}, {130, 66, 50}, {256, 25, 25}};
+    static const int64_t sizes[][3] = {{1, 1, 1},    {1, 33, 40},   {5, 3, 2},      {12, 32, 16},
+                                       {13, 31, 70}, {64, 64, 32},  {67, 45, 33},   {100, 97, 193},
+                                       {97, 32, 8},  {24, 48, 385}, {130, 66, 50},  {256, 25, 25},
+                                       {4, 403, 50}, {61, 403, 40}, {300, 403, 200}}; /* A is laid out */
     for (int form = 0; form < 8; form++) {
         bool a_t = form & 1, b_t = form & 2, add = form & 4;
         double error = 0;
@@ -67,7 +68,7 @@ static void test_products(bool openblas) {
 
 /* Any rows of a product have the bits that they have in the whole: what tiles and slices rely on. */
 static void test_slices(void) {
-    enum { M = 61, N = 70, K = 300 };
+    enum { M = 61, N = 420, K = 300 }; /* A is laid out for the whole */
     Queue q = {.threads = 1};
     real *A = random_reals(M * K, 1), *B = random_reals(K * N, 2);
     real *whole = random_reals(M * N, 3), *sliced = random_reals(M * N, 3);
