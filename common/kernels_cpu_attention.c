@@ -5,7 +5,7 @@
 #include <math.h>
 #include <omp.h>
 
-enum { TILE = 64 }; /* queries per tile */
+enum { TILE = 32 }; /* queries per tile */
 
 /* ---- rotary positions ---- */
 

@@ -68,7 +68,7 @@ void products_free(Products *list) {
 
 /* ---- running again ---- */
 
-enum { TILE = 64 }; /* queries against all keys up to the last of them */
+enum { TILE = 32 }; /* queries against all keys up to the last of them */
 
 /* The products of one tile of queries of head h in window b; S and dS stand for the transposed scores and their
  * gradient. */
