@@ -120,6 +120,6 @@ check "an unknown device" refuses 2 2 "--device-model 'abacus' is not known" --d
 check "a small network's batch" refuses 3 2 "--mlp-batch 64 cannot be shared by 3 devices" --model mlp --mlp-batch 64 --global-batch-size 9
 check "a sweep alone" refuses 1 2 "--sweep compares devices, and there is one" --sweep all
 check "a budget that is too small" refuses 1 1 "passes the budget" --device-memory 200K
-# the status is the killed ones' where the first to end is seen before the others have found the same
+# mpiexec kills those that have not ended yet, and its status may be theirs: 9, of any MPI program whose rank 1 ends first
 on 2 refused --device-memory 200K; [ $? != 0 ] && one_line_error refused && says refused.err "passes the budget"; ok $? "... of every device, said once"
 tap_done
