@@ -17,7 +17,7 @@ comma     := ,
 MPI_SHOW  := $(shell $(MPICC) -show 2>/dev/null)
 MPI_FLAGS := $(filter -I% -D% -pthread,$(MPI_SHOW))
 MPI_LIBS  := $(filter -L% -l% -Wl$(comma)% -pthread,$(MPI_SHOW))
-MPI_FILES := $(shell grep -l '<mpi.h>' common/*.c tests/bench/*.c 2>/dev/null)
+MPI_FILES := $(shell grep -l '<mpi.h>' common/*/*.c tests/bench/*.c 2>/dev/null)
 
 # -march=native: the programs are built where they run; MARCH= builds for any machine of its kind.
 # No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
@@ -39,7 +39,7 @@ RANKED_BENCHES := collectives devices
 ALONE    := 01_% 02_% 03_%
 RANKED   := $(shell grep -l 'TEST np:' tests/*.c) $(wildcard tests/programs/*.c) $(RANKED_BENCHES:%=tests/bench/%.c)
 mpi_only  = $(if $(MPI_SHOW),$(1)) # empty where there is no MPI
-LIBRARY  := $(filter-out $(if $(MPI_SHOW),,$(MPI_FILES)),$(wildcard common/*.c datasets/*.c))
+LIBRARY  := $(filter-out common/tools/% $(if $(MPI_SHOW),,$(MPI_FILES)),$(wildcard common/*/*.c datasets/*.c))
 CHAPTERS := $(notdir $(patsubst %/main.c,%,$(wildcard chapters/*/main.c)))
 TOOLS    := $(notdir $(basename $(wildcard common/tools/*.c datasets/tools/*.c)))
 TESTS    := $(notdir $(basename $(filter-out $(RANKED),$(wildcard tests/test_*.c)) \
@@ -66,8 +66,8 @@ $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 $(MPI_FILES:%.c=$(BUILD)/obj/%.o): ALL_CFLAGS += $(MPI_FLAGS)
 
 # only the report speaks of the commit: it is compiled anew when that changes
-$(BUILD)/obj/common/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
-$(BUILD)/obj/common/report.o: $(BUILD)/commit
+$(BUILD)/obj/common/run/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
+$(BUILD)/obj/common/run/report.o: $(BUILD)/commit
 $(BUILD)/commit: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@

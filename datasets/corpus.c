@@ -1,6 +1,6 @@
 #include "datasets/corpus.h"
 
-#include "common/ngram.h"
+#include "common/data/ngram.h"
 #include "datasets/stories.h"
 
 #include <math.h>

@@ -2,7 +2,7 @@
 #ifndef CORPUS_H
 #define CORPUS_H
 
-#include "common/data.h"
+#include "common/data/data.h"
 
 /* The stories (stories.h), in windows of T. The tokenizer is learned anew at each start, from stories that do
  * not depend on the seed, and the validation stories do not either: losses of different runs compare.

@@ -1,6 +1,6 @@
 #include "datasets/stories.h"
 
-#include "common/rng.h"
+#include "common/base/rng.h"
 
 #include <ctype.h>
 #include <math.h>

@@ -12,7 +12,7 @@
 #ifndef STORIES_H
 #define STORIES_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 #include "datasets/story_words.h"
 
 enum { STORY_DEPTH = 8 };

@@ -3,7 +3,7 @@
  * its rows has. */
 #include "datasets/story_words.h"
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 /* The title names those who matter at the same places in every story; what follows comes back to them. */
 const char story_root[] =

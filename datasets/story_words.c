@@ -1,6 +1,6 @@
 #include "datasets/story_words.h"
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 /* The first row names the columns. A column is expanded where a story says {role.column}. */
 #define TABLE(name, columns)                                                                                 \

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "datasets/text.h"
 
-#include "common/tokenizer.h"
+#include "common/data/tokenizer.h"
 
 #include <inttypes.h>
 #include <string.h>

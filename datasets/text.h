@@ -3,7 +3,7 @@
 #ifndef TEXT_H
 #define TEXT_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 typedef struct {
     const char *data; /* mapped; behind the byte order mark, if there is one */

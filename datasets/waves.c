@@ -1,7 +1,7 @@
 #include "datasets/waves.h"
 
-#include "common/plots.h"
-#include "common/rng.h"
+#include "common/draw/plots.h"
+#include "common/base/rng.h"
 
 #include <math.h>
 #include <stdlib.h>

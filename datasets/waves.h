@@ -15,8 +15,8 @@
 #ifndef WAVES_H
 #define WAVES_H
 
-#include "common/data.h"
-#include "common/tensor.h"
+#include "common/data/data.h"
+#include "common/tensor/tensor.h"
 
 enum { WAVE_POINTS = 128 };
 #define WAVE_NOISE_FLOOR (0.05 * 0.05) /* of the mean squared error */

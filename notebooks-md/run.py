@@ -139,7 +139,7 @@ def function_lines(lines, name):
 
 
 def excerpt(attributes):
-    """file="common/tape.c" function="tape_drop", or from="..." to="...": the lines from the first that holds `from` to
+    """file="common/tensor/tape.c" function="tape_drop", or from="..." to="...": the lines from the first that holds `from` to
     the next that holds `to`."""
     path = ROOT / attributes["file"]
     if not path.is_file():

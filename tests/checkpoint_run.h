@@ -3,7 +3,7 @@
 #ifndef CHECKPOINT_RUN_H
 #define CHECKPOINT_RUN_H
 
-#include "common/checkpoint.h"
+#include "common/run/checkpoint.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

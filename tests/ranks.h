@@ -2,7 +2,7 @@
 #ifndef RANKS_H
 #define RANKS_H
 
-#include "common/comm.h"
+#include "common/comm/comm.h"
 #include "tests/tap.h"
 
 /* The world, as rank 0 prints alone. */

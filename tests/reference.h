@@ -3,7 +3,7 @@
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
-#include "common/args.h"
+#include "common/config/args.h"
 #include "tests/tap.h"
 #include "tests/training.h"
 

@@ -2,8 +2,8 @@
 #ifndef SHARD_FOLDER_H
 #define SHARD_FOLDER_H
 
-#include "common/rng.h"
-#include "common/shards.h"
+#include "common/base/rng.h"
+#include "common/data/shards.h"
 #include "tests/expect_exit.h"
 
 #include <stdlib.h>

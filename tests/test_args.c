@@ -1,7 +1,7 @@
 /* Flags, presets, help, and a configuration's way through JSON.
  * TEST variants: float asan */
 #define _DEFAULT_SOURCE /* strsep */
-#include "common/config_json.h"
+#include "common/config/config_json.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

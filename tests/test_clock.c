@@ -4,8 +4,9 @@
  *
  * TEST np: 1 2 3 5 8
  * TEST variants: float asan */
-#include "common/clock.h"
-#include "common/kernels.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The stories as windows of tokens: floor, trigram loss and bytes against what the windows themselves say;
  * the rules of data.h. */
-#include "common/ngram.h"
+#include "common/data/ngram.h"
 #include "datasets/corpus.h"
 #include "datasets/stories.h"
 #include "tests/tap.h"

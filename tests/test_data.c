@@ -1,8 +1,8 @@
 /* TEST variants: float asan
  * Windows out of shards against the tokens that were written, and the order in which they come. */
 #define _GNU_SOURCE
-#include "common/data.h"
-#include "common/permutation.h"
+#include "common/data/data.h"
+#include "common/base/permutation.h"
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 

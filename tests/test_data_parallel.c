@@ -7,7 +7,8 @@
  * TEST np: 1 2 3 4 5 6 7 8
  * TEST variants: double */
 #include "chapters/05_data_parallel/replica.h"
-#include "common/clock.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
 #include "tests/ranks.h"
 #include "tests/training.h"
 

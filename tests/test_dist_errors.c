@@ -4,7 +4,7 @@
  *
  * TEST variants: float asan */
 #define _GNU_SOURCE
-#include "common/dist_ops.h"
+#include "common/comm/dist_ops.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

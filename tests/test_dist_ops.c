@@ -4,8 +4,9 @@
  *
  * TEST np: 1 2 3 4 5
  * TEST variants: float double asan */
-#include "common/dist_ops.h"
-#include "common/ops.h"
+#include "common/comm/dist_ops.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/ops.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>

@@ -2,6 +2,7 @@
  * Dropout: its share and scale, the same mask however the batch is cut, and in whole models the slope along
  * one random direction through all weights, by finite differences as in test_gradients.c. */
 #include "tests/tap.h"
+#include "common/cpu/device_cpu.h"
 #include "tests/training.h"
 
 static void share_and_scale(void) {

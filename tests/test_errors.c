@@ -3,7 +3,7 @@
  *
  * TEST variants: float asan */
 #define _GNU_SOURCE
-#include "common/base.h"
+#include "common/base/base.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -1,6 +1,7 @@
 /* TEST variants: float double
  * The vectorised exponential of the CPU kernels against the C library's in the next wider type. */
-#include "common/kernels_cpu.h"
+#include "common/cpu/device_cpu.h"
+#include "common/cpu/kernels_cpu.h"
 #include "tests/tap.h"
 
 #include <float.h>

@@ -1,7 +1,8 @@
 /* Fast paths against their references: the small matrix product, ours and OpenBLAS's, against double precision;
  * the head with its loss in two passes against separate kernels. TEST variants: float double asan */
-#include "common/kernels_cpu.h"
-#include "common/rng.h"
+#include "common/cpu/device_cpu.h"
+#include "common/cpu/kernels_cpu.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

@@ -2,8 +2,8 @@
  * config_check promises. Deterministic: case i is a function of i.
  * TEST variants: float asan */
 #define _DEFAULT_SOURCE /* fileno in expect_exit.h */
-#include "common/args.h"
-#include "common/rng.h"
+#include "common/config/args.h"
+#include "common/base/rng.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

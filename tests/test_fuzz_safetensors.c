@@ -2,8 +2,8 @@
  * Mutations of a valid safetensors file, the same ones in every run. Each is opened and read in a child under
  * AddressSanitizer and UBSan: it must be read in full, or be refused in one line. */
 #define _GNU_SOURCE
-#include "common/rng.h"
-#include "common/safetensors.h"
+#include "common/base/rng.h"
+#include "common/run/safetensors.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -2,7 +2,7 @@
  * Mutations of a valid folder of shards, the same ones in every run. Each is opened and read, packed and
  * padded, in a child under AddressSanitizer and UBSan: it must be read in full, or be refused in one line. */
 #define _GNU_SOURCE
-#include "common/data.h"
+#include "common/data/data.h"
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 

@@ -2,8 +2,8 @@
  * tokenizer that keeps its promises. A child walks through the changes until one ends it, then the next child
  * goes on behind that one; so all that a file can do is seen under the sanitizers. TEST variants: asan */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
-#include "common/rng.h"
-#include "common/tokenizer.h"
+#include "common/base/rng.h"
+#include "common/data/tokenizer.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

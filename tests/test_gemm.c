@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "chapters/01_autograd/gemm.h"
 #include "chapters/01_autograd/ladder.h"
-#include "common/rng.h"
+#include "common/base/rng.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

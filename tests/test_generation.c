@@ -2,6 +2,7 @@
  * The logits of tokens that come a few at a time, through caches of keys and values, against those of the
  * whole window at once; and that no logit depends on a later token. */
 #include "tests/tap.h"
+#include "common/cpu/device_cpu.h"
 #include "tests/training.h"
 
 #include <stdlib.h>

@@ -6,9 +6,10 @@
  *
  * Each op runs twice. First plainly; then as the second of two micro-batches, with a gradient already in its
  * inputs: what it adds must be the same. */
-#include "common/kernels.h"
-#include "common/ops.h"
-#include "common/rng.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
+#include "common/tensor/ops.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Ctrl-C: the first one asks, the second one ends; whoever was told to ignore signals goes on doing so. */
 #define _GNU_SOURCE
-#include "common/interrupt.h"
+#include "common/base/interrupt.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -3,7 +3,7 @@
  *
  * TEST np: 1 2 3 4 8
  * TEST variants: float asan */
-#include "common/mesh.h"
+#include "common/comm/mesh.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* TEST variants: float double asan
  * The meter counts what the formulas say, and changes nothing; the profile charges it to the right op and phase. */
-#include "common/meter.h"
-#include "common/profile.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/meter.h"
+#include "common/run/profile.h"
 #include "tests/tap.h"
 #include "tests/training.h"
 

@@ -2,7 +2,7 @@
  * loss.csv: every number comes back with the same bits; a resumed run cuts back to its step and goes on;
  * nothing is lost by a kill; files that are damaged, missing or on a full disk. */
 #define _GNU_SOURCE
-#include "common/metrics.h"
+#include "common/run/metrics.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -1,8 +1,9 @@
 /* The two-layer network: its output by hand, its gradients against finite differences, and the gradient check
  * itself, which must see a wrong gradient. TEST variants: float double asan */
 #include "chapters/01_autograd/gradcheck.h"
-#include "common/mlp.h"
-#include "common/rng.h"
+#include "common/cpu/device_cpu.h"
+#include "common/model/mlp.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* The trigram model against the formula written out over dense tables, and against sequences whose entropy is
  * known.
  * TEST variants: float asan */
-#include "common/ngram.h"
-#include "common/rng.h"
+#include "common/data/ngram.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* What the tokenizer stands on: cutting text into pieces, against the Hugging Face tokenizers library
  * and against the rule as a regular expression; counting pieces; the queues of merging. TEST
  * variants: float asan */
-#include "common/merge_queue.h"
-#include "common/piece_count.h"
-#include "common/pretokenize.h"
-#include "common/rng.h"
+#include "common/data/merge_queue.h"
+#include "common/data/piece_count.h"
+#include "common/data/pretokenize.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <jansson.h>

@@ -2,10 +2,10 @@
  * Pictures: PNG and SVG of the size asked for, with the curves and labels in them, from the plainest to
  * hopeless data and names; a gnuplot that is missing, fails, dies or is slow stops nothing. */
 #define _GNU_SOURCE
-#include "common/boxes.h"
-#include "common/gnuplot.h"
-#include "common/loss_plot.h"
-#include "common/metrics.h"
+#include "common/draw/boxes.h"
+#include "common/draw/gnuplot.h"
+#include "common/draw/loss_plot.h"
+#include "common/run/metrics.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -2,7 +2,7 @@
  * The progress line: plain lines in a pipe; on a terminal of any width one line that fits; text of the
  * model's that cannot break the terminal; times. */
 #define _GNU_SOURCE
-#include "common/progress.h"
+#include "common/run/progress.h"
 #include "tests/tap.h"
 
 #include <fcntl.h>

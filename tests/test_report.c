@@ -1,6 +1,6 @@
 /* report.json: all keys of the format, null where nothing was set, numbers as they were, the machine. */
 #define _GNU_SOURCE
-#include "common/report.h"
+#include "common/run/report.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -5,7 +5,8 @@
  * TEST np: 1 2 3 4 5 8
  * TEST variants: float asan */
 #include "chapters/04_collectives/ring.h"
-#include "common/clock.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The generator against the known answers of Random123 (kat_vectors, philox4x32 10), and its
  * fills against itself. */
-#include "common/rng.h"
+#include "common/base/rng.h"
 #include "tests/tap.h"
 
 #include <string.h>

@@ -2,8 +2,8 @@
  * build/compare on runs, checkpoints and tensor files that are alike and that differ in each way there is;
  * and build/plot_runs. Both are run as programs: their output and their exit status. */
 #define _GNU_SOURCE
-#include "common/checkpoint.h"
-#include "common/metrics.h"
+#include "common/run/checkpoint.h"
+#include "common/run/metrics.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

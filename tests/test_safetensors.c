@@ -2,7 +2,7 @@
  * The reader and the writer against each other, against a file that Python made, and against files that are
  * wrong in every way that could be thought of: each must be refused in one line that says what is wrong. */
 #define _GNU_SOURCE
-#include "common/safetensors.h"
+#include "common/run/safetensors.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -1,7 +1,8 @@
 /* TEST variants: float double asan
  * From logits to text and to a validation loss: the tokens that are drawn and how often, text that outgrows the
  * window against a model without caches, and an evaluation whose windows do not fill its batches. */
-#include "common/generate.h"
+#include "common/cpu/device_cpu.h"
+#include "common/model/generate.h"
 #include "datasets/corpus.h"
 #include "tests/tap.h"
 #include "tests/training.h"

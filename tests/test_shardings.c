@@ -5,8 +5,9 @@
  * TEST variants: float asan */
 #include "chapters/04_collectives/cases.h"
 #include "chapters/04_collectives/layouts.h"
-#include "common/dist_ops.h"
-#include "common/kernels.h"
+#include "common/comm/dist_ops.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>

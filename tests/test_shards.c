@@ -2,7 +2,7 @@
  * Shards that are read as they were written, and shards that are wrong: each must be refused in one line that
  * names the file and says why. */
 #define _GNU_SOURCE
-#include "common/data.h"
+#include "common/data/data.h"
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 

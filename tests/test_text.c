@@ -3,7 +3,7 @@
  * tokens of the pieces are those of the document. */
 #include "datasets/text.h"
 
-#include "common/tokenizer.h"
+#include "common/data/tokenizer.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>

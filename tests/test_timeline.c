@@ -4,9 +4,10 @@
  *
  * TEST np: 1 3
  * TEST variants: float asan */
-#include "common/clock.h"
-#include "common/timeline.h"
-#include "common/trace_devices.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
+#include "common/draw/timeline.h"
+#include "common/run/trace_devices.h"
 #include "tests/ranks.h"
 
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* The tokenizer against the Hugging Face tokenizers library (tests/reference/make_tokenizer_fixtures.py), and
  * what must hold for any text. TEST variants: float asan */
-#include "common/rng.h"
-#include "common/tokenizer.h"
+#include "common/base/rng.h"
+#include "common/data/tokenizer.h"
 #include "tests/tap.h"
 
 #include <jansson.h>

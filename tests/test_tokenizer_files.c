@@ -1,7 +1,7 @@
 /* Tokenizer files that are damaged, or of a kind that is not read: one line says what is wrong, and where.
  * TEST variants: float asan */
 #define _GNU_SOURCE
-#include "common/tokenizer.h"
+#include "common/data/tokenizer.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 

@@ -2,7 +2,7 @@
  * trace.json is JSON after every write, spans nest, arrows join, the file stays below its limit; and what a profile
  * writes there is what it counted. */
 #define _GNU_SOURCE
-#include "common/profile.h"
+#include "common/run/profile.h"
 #include "tests/tap.h"
 #include "tests/training.h"
 

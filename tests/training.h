@@ -3,9 +3,10 @@
 #ifndef TRAINING_H
 #define TRAINING_H
 
-#include "common/batch.h"
-#include "common/optim.h"
-#include "common/rng.h"
+#include "common/cpu/device_cpu.h"
+#include "common/model/batch.h"
+#include "common/model/optim.h"
+#include "common/base/rng.h"
 
 /* A dataset of random tokens, a function of (seed, window): V u^(2^skew), floored, with u uniform. A target
  * is masked with probability `masked`. */

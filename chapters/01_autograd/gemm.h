@@ -7,7 +7,7 @@
 #ifndef GEMM_H
 #define GEMM_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 typedef void GemmFn(int64_t M, int64_t N, int64_t K, const real *A, const real *B, real *C);
 

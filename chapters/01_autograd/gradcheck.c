@@ -1,6 +1,6 @@
 #include "chapters/01_autograd/gradcheck.h"
 
-#include "common/rng.h"
+#include "common/base/rng.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -7,7 +7,7 @@
 #ifndef GRADCHECK_H
 #define GRADCHECK_H
 
-#include "common/tape.h"
+#include "common/tensor/tape.h"
 
 /* The loss (1) of the model, a deterministic function of its weights. */
 typedef Tensor *LossFn(void *context, Tape *tape);

@@ -1,9 +1,9 @@
 #include "chapters/01_autograd/ladder.h"
 
 #include "chapters/01_autograd/gemm.h"
-#include "common/machine.h"
-#include "common/plots.h"
-#include "common/rng.h"
+#include "common/run/machine.h"
+#include "common/draw/plots.h"
+#include "common/base/rng.h"
 
 #include <inttypes.h>
 #include <math.h>

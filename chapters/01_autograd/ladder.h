@@ -3,7 +3,7 @@
 #ifndef LADDER_H
 #define LADDER_H
 
-#include "common/base.h"
+#include "common/base/base.h"
 
 enum { LADDER_SIZES = 16, LADDER_LARGEST = 4096 };
 typedef struct {

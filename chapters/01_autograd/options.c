@@ -1,6 +1,6 @@
 #include "chapters/01_autograd/options.h"
 
-#include "common/args.h"
+#include "common/config/args.h"
 
 static Options options = {
     .gemm_sizes = "64,128,256,512,1000,333x1000x77",

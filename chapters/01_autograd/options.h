@@ -3,7 +3,7 @@
 #define OPTIONS_H
 
 #include "chapters/01_autograd/ladder.h"
-#include "common/config.h"
+#include "common/config/config.h"
 
 typedef enum { PART_ALL, PART_GEMM, PART_TAPE, PART_CHECK, PART_TRAIN } Part;
 

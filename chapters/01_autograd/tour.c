@@ -1,6 +1,7 @@
 #include "chapters/01_autograd/tour.h"
 
-#include "common/ops.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/ops.h"
 
 #include <inttypes.h>
 #include <string.h>

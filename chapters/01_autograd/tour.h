@@ -3,7 +3,7 @@
 #ifndef TOUR_H
 #define TOUR_H
 
-#include "common/device.h"
+#include "common/tensor/device.h"
 
 /* Prints it all. */
 void tour(void);

@@ -1,9 +1,9 @@
 #include "chapters/02_minigpt/prompt.h"
 
-#include "common/generate.h"
-#include "common/machine.h"
-#include "common/progress.h"
-#include "common/snapshot.h"
+#include "common/model/generate.h"
+#include "common/run/machine.h"
+#include "common/run/progress.h"
+#include "common/run/snapshot.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

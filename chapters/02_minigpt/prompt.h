@@ -2,7 +2,7 @@
 #ifndef PROMPT_H
 #define PROMPT_H
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 /* Prints config->prompt and what the model adds, then the speed. The model is the checkpoint's,
  * whatever the flags. */

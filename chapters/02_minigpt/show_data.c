@@ -1,6 +1,6 @@
 #include "chapters/02_minigpt/show_data.h"
 
-#include "common/progress.h"
+#include "common/run/progress.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 #ifndef SHOW_DATA_H
 #define SHOW_DATA_H
 
-#include "common/data.h"
+#include "common/data/data.h"
 
 /* Prints the first training window of T tokens with a dot between tokens, then what is known of the validation
  * split: how many tokens count, their bytes, and the two lines of the loss curve. */

@@ -1,7 +1,7 @@
 #include "chapters/03_performance/bandwidth.h"
 
-#include "common/machine.h"
-#include "common/plots.h"
+#include "common/run/machine.h"
+#include "common/draw/plots.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef BANDWIDTH_H
 #define BANDWIDTH_H
 
-#include "common/meter.h"
+#include "common/tensor/meter.h"
 
 enum { BANDWIDTH_SIZES = 7 };
 typedef struct {

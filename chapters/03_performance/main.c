@@ -12,11 +12,11 @@
 #include "chapters/03_performance/settings.h"
 #include "chapters/03_performance/roofline.h"
 #include "chapters/03_performance/sweep.h"
-#include "common/banner.h"
-#include "common/interrupt.h"
-#include "common/machine.h"
-#include "common/progress.h"
-#include "common/report.h"
+#include "common/run/banner.h"
+#include "common/base/interrupt.h"
+#include "common/run/machine.h"
+#include "common/run/progress.h"
+#include "common/run/report.h"
 #include "datasets/corpus.h"
 
 #include <inttypes.h>

@@ -1,7 +1,8 @@
 #include "chapters/03_performance/mistakes.h"
 
-#include "common/interrupt.h"
-#include "common/rng.h"
+#include "common/base/interrupt.h"
+#include "common/base/rng.h"
+#include "common/cpu/device_cpu.h"
 
 #include <inttypes.h>
 #include <math.h>

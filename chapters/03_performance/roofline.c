@@ -1,6 +1,6 @@
 #include "chapters/03_performance/roofline.h"
 
-#include "common/plots.h"
+#include "common/draw/plots.h"
 
 #include <inttypes.h>
 #include <math.h>

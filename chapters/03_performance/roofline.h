@@ -3,7 +3,7 @@
 #define ROOFLINE_H
 
 #include "chapters/03_performance/bandwidth.h"
-#include "common/profile.h"
+#include "common/run/profile.h"
 
 /* Where the time of a step goes, by phase, and by op over all of its phases. */
 void print_phases(const Profile *profile);

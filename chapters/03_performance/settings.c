@@ -1,6 +1,6 @@
 #include "chapters/03_performance/settings.h"
 
-#include "common/args.h"
+#include "common/config/args.h"
 
 static Settings settings = {.warmup = 5, .steps = 30, .point_seconds = 2, .trace = true};
 

@@ -2,7 +2,7 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 typedef enum { SWEEP_ALL, SWEEP_BATCH, SWEEP_THREADS, SWEEP_NONE } Sweep;
 

@@ -1,8 +1,8 @@
 #include "chapters/03_performance/sweep.h"
 
-#include "common/interrupt.h"
-#include "common/machine.h"
-#include "common/plots.h"
+#include "common/base/interrupt.h"
+#include "common/run/machine.h"
+#include "common/draw/plots.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 #include "chapters/03_performance/trainer.h"
 
-#include "common/interrupt.h"
-#include "common/machine.h"
+#include "common/base/interrupt.h"
+#include "common/run/machine.h"
 
 #include <stdlib.h>
 

@@ -2,9 +2,9 @@
 #ifndef TRAINER_H
 #define TRAINER_H
 
-#include "common/batch.h"
-#include "common/optim.h"
-#include "common/profile.h"
+#include "common/model/batch.h"
+#include "common/model/optim.h"
+#include "common/run/profile.h"
 
 /* What is trained, whatever the batch; config.model has its vocabulary. */
 typedef struct {

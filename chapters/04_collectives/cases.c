@@ -1,8 +1,8 @@
 #include "chapters/04_collectives/cases.h"
 
 #include "chapters/04_collectives/layouts.h"
-#include "common/dist_ops.h"
-#include "common/kernels.h"
+#include "common/comm/dist_ops.h"
+#include "common/tensor/kernels.h"
 
 #include <inttypes.h>
 #include <math.h>

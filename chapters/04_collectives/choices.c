@@ -1,6 +1,6 @@
 #include "chapters/04_collectives/choices.h"
 
-#include "common/args.h"
+#include "common/config/args.h"
 
 static Choices choices = {
     .rows = 8192,

@@ -1,8 +1,8 @@
 #include "chapters/04_collectives/costs.h"
 
 #include "chapters/04_collectives/ring.h"
-#include "common/clock.h"
-#include "common/plots.h"
+#include "common/comm/clock.h"
+#include "common/draw/plots.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -14,7 +14,7 @@
 #define COSTS_H
 
 #include "chapters/04_collectives/lesson.h"
-#include "common/device_model.h"
+#include "common/config/device_model.h"
 
 #include <jansson.h>
 

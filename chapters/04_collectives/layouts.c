@@ -148,6 +148,11 @@ static void print_layouts(const Mesh *mesh, const Layout *first, int count, bool
     str_free(&s);
 }
 
+Mesh mesh_of_numbers(const int size[MESH_AXES]) {
+    ASSERT(size[MESH_DATA] * size[MESH_TENSOR] <= MOST_DEVICES);
+    return (Mesh){.size = {size[MESH_DATA], 1, size[MESH_TENSOR]}};
+}
+
 /* Its thinnest tiles have room for a digit. */
 static bool fits_terminal(const Mesh *mesh, const Layout *layout) {
     Tile t = tile_of(mesh, layout, 0);
@@ -167,9 +172,8 @@ static void print_table(const Mesh *mesh, int64_t rows, int64_t columns) {
     }
 }
 
-void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns) {
-    Mesh mesh = {.size = {size[MESH_DATA], 1, size[MESH_TENSOR]}}; /* of numbers alone: nobody speaks on it */
-    ASSERT(size[MESH_DATA] * size[MESH_TENSOR] <= MOST_DEVICES);
+void layouts_show(const int size[MESH_AXES], int64_t rows, int64_t columns) {
+    Mesh mesh = mesh_of_numbers(size);
     Layout shown[LAYOUTS];
     int count = 0;
     for (int i = 0; i < LAYOUTS; i++)
@@ -178,5 +182,4 @@ void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows,
         print_layouts(&mesh, &shown[i], (int)min64(BESIDE, count - i), lesson_colors());
     if (count < LAYOUTS) printf("(%d more are in the picture)\n", LAYOUTS - count);
     print_table(&mesh, rows, columns);
-    if (lesson->world->rank == 0) layouts_draw(lesson, &mesh, rows, columns);
 }

@@ -27,6 +27,9 @@ Notation layout_notation(char name, const char *dims, const Layout *layout);
 
 /* ---- who has what; a mesh of numbers alone will do: nobody speaks on it ---- */
 
+/* Such a mesh, of 8 devices at most. */
+Mesh mesh_of_numbers(const int size[MESH_AXES]);
+
 /* The matrix as a grid of tiles, and the tile of each device. */
 typedef struct {
     int cuts[2];  /* tiles along the rows and along the columns */
@@ -39,13 +42,11 @@ int holders(const Mesh *mesh, const Layout *layout, int row, int column, int who
 
 /* ---- shown ---- */
 
-/* Prints them all, their shapes and their bytes on each device, for a matrix (rows, columns), and draws them into
- * shardings_XxY.png. `size`: of a mesh that need not be there, of 8 devices at
- * most; its axes divide rows and columns, also both together. */
-void layouts_show(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns);
-
-/* The picture (layouts_picture.c). */
-void layouts_draw(const Lesson *lesson, const Mesh *mesh, int64_t rows, int64_t columns);
+/* Prints them all, their shapes and their bytes on each device, for a matrix (rows, columns). `size`: of a mesh that
+ * need not be there, of 8 devices at most; its axes divide rows and columns, also both together. */
+void layouts_show(const int size[MESH_AXES], int64_t rows, int64_t columns);
+/* Draws them into shardings_XxY.png (layouts_picture.c). */
+void layouts_draw(const Lesson *lesson, const int size[MESH_AXES], int64_t rows, int64_t columns);
 
 /* Places ones (rows, columns), rounded up to what the mesh divides, on the lesson's mesh as A[I_X, J_Y] and prints what
  * each device has. Then adds two vectors

@@ -1,8 +1,8 @@
 /* A matrix and two vectors laid out over the devices that are there. */
 #include "chapters/04_collectives/layouts.h"
 
-#include "common/dist_ops.h"
-#include "common/kernels.h"
+#include "common/comm/dist_ops.h"
+#include "common/tensor/kernels.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

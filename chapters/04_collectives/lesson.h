@@ -2,7 +2,7 @@
 #ifndef LESSON_H
 #define LESSON_H
 
-#include "common/mesh.h"
+#include "common/comm/mesh.h"
 
 /* Every device runs the program and makes the same calls; what only rank 0 is to print travels through `console`, a
  * group of the same devices, so that it can be left out of the account. */

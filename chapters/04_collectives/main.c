@@ -18,9 +18,9 @@
 #include "chapters/04_collectives/costs.h"
 #include "chapters/04_collectives/layouts.h"
 #include "chapters/04_collectives/moves.h"
-#include "common/clock.h"
-#include "common/machine.h"
-#include "common/report.h"
+#include "common/comm/clock.h"
+#include "common/run/machine.h"
+#include "common/run/report.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -125,7 +125,8 @@ static void show_shardings(const Lesson *lesson, bool *right) {
     static const int meshes[][MESH_AXES] = {{2, 1, 2}, {2, 1, 4}};
     for (int i = 0; i < COUNT_OF(meshes); i++) {
         printf("%sa mesh of %d x %d devices\n", i ? "\n" : "", meshes[i][MESH_DATA], meshes[i][MESH_TENSOR]);
-        layouts_show(lesson, meshes[i], choices.rows, choices.columns);
+        layouts_show(meshes[i], choices.rows, choices.columns);
+        if (lesson->world->rank == 0) layouts_draw(lesson, meshes[i], choices.rows, choices.columns);
     }
     printf("\nthe devices that are here, %d x %d\n", lesson->mesh.size[MESH_DATA],
            lesson->mesh.size[MESH_TENSOR]);

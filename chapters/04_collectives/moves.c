@@ -1,7 +1,7 @@
 #include "chapters/04_collectives/moves.h"
 
 #include "chapters/04_collectives/ring.h"
-#include "common/rng.h"
+#include "common/base/rng.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,8 +1,9 @@
 #include "chapters/04_collectives/playground.h"
 
-#include "common/clock.h"
-#include "common/kernels.h"
-#include "common/rng.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
+#include "common/base/rng.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -48,7 +49,7 @@ static void fill(Tensor *t, uint64_t seed, const char *name, int64_t number, int
 }
 
 /* The lesson's device, with an account of memory of its own. */
-static Device *device_new(const Lesson *lesson, int64_t budget) {
+static Device *lesson_device(const Lesson *lesson, int64_t budget) {
     Device *device = device_new_cpu(budget);
     device->kernels = lesson->device->kernels;
     device->queue = lesson->device->queue;
@@ -57,7 +58,7 @@ static Device *device_new(const Lesson *lesson, int64_t budget) {
 
 static Stack stack_new(const Lesson *lesson, const Playground *p, const int degree[MESH_AXES]) {
     Stack s = {
-        .p = p, .mesh = mesh_new(lesson->world, degree), .device = device_new(lesson, p->run->device_memory)};
+        .p = p, .mesh = mesh_new(lesson->world, degree), .device = lesson_device(lesson, p->run->device_memory)};
     const int *at = s.mesh.coordinate;
     s.q = &s.device->queue;
     s.k = s.device->kernels;

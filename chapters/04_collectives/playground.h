@@ -12,7 +12,7 @@
 #define PLAYGROUND_H
 
 #include "chapters/04_collectives/lesson.h"
-#include "common/config.h"
+#include "common/config/config.h"
 
 #include <jansson.h>
 

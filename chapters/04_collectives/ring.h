@@ -12,7 +12,7 @@
 #ifndef RING_H
 #define RING_H
 
-#include "common/comm.h"
+#include "common/comm/comm.h"
 
 /* data (count) becomes the sum over the devices; scratch: room for ceil(count / n) elements. */
 void ring_all_reduce(Comm *comm, Queue *q, void *data, void *scratch, int64_t count, ElementType type);

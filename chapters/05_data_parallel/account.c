@@ -1,8 +1,8 @@
 #include "chapters/05_data_parallel/account.h"
 
-#include "common/clock.h"
-#include "common/report.h"
-#include "common/trace_devices.h"
+#include "common/comm/clock.h"
+#include "common/run/report.h"
+#include "common/run/trace_devices.h"
 
 #include <inttypes.h>
 #include <math.h>

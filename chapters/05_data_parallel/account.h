@@ -4,7 +4,7 @@
 #define ACCOUNT_H
 
 #include "chapters/05_data_parallel/replica.h"
-#include "common/timeline.h"
+#include "common/draw/timeline.h"
 
 typedef struct {
     Comm *world;

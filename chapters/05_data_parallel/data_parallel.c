@@ -1,6 +1,6 @@
 #include "chapters/05_data_parallel/data_parallel.h"
 
-#include "common/clock.h"
+#include "common/comm/clock.h"
 
 #include <stdlib.h>
 #include <xxhash.h>

@@ -2,7 +2,7 @@
  * batch is the sum of theirs: one all-reduce of as many numbers as there are parameters, and every device goes on with
  * the same bits.
  *
- * A weight is Replicate, its use in the forward pass Private: op_copy on the weights (common/dist_ops.h), whose backward
+ * A weight is Replicate, its use in the forward pass Private: op_copy on the weights (common/comm/dist_ops.h), whose backward
  * is the all-reduce. Here that all-reduce is taken out of the tape, so that it can be done later, together, and at the
  * same time as other work:
  *
@@ -16,9 +16,9 @@
 #ifndef DATA_PARALLEL_H
 #define DATA_PARALLEL_H
 
-#include "common/comm.h"
-#include "common/config.h"
-#include "common/param.h"
+#include "common/comm/comm.h"
+#include "common/config/config.h"
+#include "common/tensor/param.h"
 
 typedef struct DataParallel DataParallel;
 

@@ -1,6 +1,6 @@
 #include "chapters/05_data_parallel/dp_options.h"
 
-#include "common/args.h"
+#include "common/config/args.h"
 
 static DpOptions options = {.hidden = 512, .waves = 1024, .wave_steps = 501};
 

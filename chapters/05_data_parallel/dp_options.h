@@ -2,7 +2,7 @@
 #ifndef DP_OPTIONS_H
 #define DP_OPTIONS_H
 
-#include "common/config.h"
+#include "common/config/config.h"
 
 typedef enum { MODEL_GPT, MODEL_MLP } ModelKind;
 typedef enum { SCALING_NONE, SCALING_BUCKETS, SCALING_BATCH, SCALING_DEVICES, SCALING_ALL } Scaling;

@@ -3,11 +3,11 @@
 #define REPLICA_H
 
 #include "chapters/05_data_parallel/data_parallel.h"
-#include "common/batch.h"
-#include "common/mesh.h"
-#include "common/metrics.h"
-#include "common/optim.h"
-#include "common/profile.h"
+#include "common/model/batch.h"
+#include "common/comm/mesh.h"
+#include "common/run/metrics.h"
+#include "common/model/optim.h"
+#include "common/run/profile.h"
 
 typedef struct {
     Config config;

@@ -1,9 +1,10 @@
 #include "chapters/05_data_parallel/scaling.h"
 
 #include "chapters/05_data_parallel/replica.h"
-#include "common/clock.h"
-#include "common/plots.h"
-#include "common/report.h"
+#include "common/comm/clock.h"
+#include "common/cpu/device_cpu.h"
+#include "common/draw/plots.h"
+#include "common/run/report.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -5,8 +5,8 @@
 #define SCALING_H
 
 #include "chapters/05_data_parallel/dp_options.h"
-#include "common/comm.h"
-#include "common/data.h"
+#include "common/comm/comm.h"
+#include "common/data/data.h"
 
 #include <jansson.h>
 

@@ -1,10 +1,10 @@
 #include "chapters/05_data_parallel/waves_run.h"
 
 #include "chapters/05_data_parallel/data_parallel.h"
-#include "common/loss_plot.h"
-#include "common/metrics.h"
-#include "common/mlp.h"
-#include "common/optim.h"
+#include "common/draw/loss_plot.h"
+#include "common/run/metrics.h"
+#include "common/model/mlp.h"
+#include "common/model/optim.h"
 #include "datasets/waves.h"
 
 #include <inttypes.h>

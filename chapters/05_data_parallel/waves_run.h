@@ -4,7 +4,7 @@
 #define WAVES_RUN_H
 
 #include "chapters/05_data_parallel/dp_options.h"
-#include "common/comm.h"
+#include "common/comm/comm.h"
 
 /* Every rank calls it. Prints both losses beside each other, draws them and a prediction into the output folder; true:
  * the same bits. */

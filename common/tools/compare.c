@@ -7,8 +7,8 @@
  * comparable. Not compared is what says where a run was kept, how long it took, whether it was interrupted or watched,
  * and how many devices shared it in which way: step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume,
  * --stop-at-step, --trace, --num-microbatches, --overlap, --bucket-size, --clock and --device-model. */
-#include "common/checkpoint.h"
-#include "common/metrics.h"
+#include "common/run/checkpoint.h"
+#include "common/run/metrics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,8 +5,8 @@
  * --log: a logarithmic scale; --tokens: tokens along x, for runs whose steps differ in size.
  * RUN is the output folder of a run. The dashed lines come from its report.json, if it is there. OUT.svg
  * makes SVG. Of several runs a line says by how much the losses of each differ at most from those of the first. */
-#include "common/loss_plot.h"
-#include "common/metrics.h"
+#include "common/draw/loss_plot.h"
+#include "common/run/metrics.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -8,9 +8,9 @@
  * on behind the last whole shard, and the bytes are the same, whatever the number of threads. The last
  * documents, about 5% of the text, are the validation split. */
 #define _GNU_SOURCE
-#include "common/args.h"
-#include "common/progress.h"
-#include "common/shards.h"
+#include "common/config/args.h"
+#include "common/run/progress.h"
+#include "common/data/shards.h"
 #include "datasets/text.h"
 
 #include <errno.h>

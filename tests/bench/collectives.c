@@ -1,6 +1,6 @@
 /* Collectives of this code beside MPI's own, in turns, so that what else the machine does favours neither. Medians.
  *     make build/bench/collectives && mpiexec -n 8 build/bench/collectives */
-#include "common/comm.h"
+#include "common/comm/comm.h"
 
 #include <math.h>
 #include <mpi.h>

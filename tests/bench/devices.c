@@ -9,8 +9,8 @@
  *                together: of each phase}
  *   memory       {"accounted", "rss"}: the most that was held by all devices, in bytes */
 #include "chapters/05_data_parallel/replica.h"
-#include "common/args.h"
-#include "common/machine.h"
+#include "common/config/args.h"
+#include "common/run/machine.h"
 #include "tests/bench/answer.h"
 #include "tests/bench/training.h"
 

@@ -4,8 +4,8 @@
  *
  * What streams through memory is held against a copy of as many bytes, products against a large SGEMM, in the same round.
  * Rounds go over all kernels again and again, so that a machine that is slow for a while is so for all of them. */
-#include "common/args.h"
-#include "common/machine.h"
+#include "common/config/args.h"
+#include "common/run/machine.h"
 #include "tests/bench/products.h"
 #include "tests/bench/training.h"
 

@@ -1,6 +1,7 @@
 #include "tests/bench/products.h"
 
-#include "common/kernels_cpu.h"
+#include "common/cpu/device_cpu.h"
+#include "common/cpu/kernels_cpu.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
-#include "common/kernels.h"
+#include "common/tensor/kernels.h"
 
 typedef enum { PRODUCT_MATMUL, PRODUCT_ATTENTION, PRODUCT_ATTENTION_BACKWARD, PRODUCT_HEAD } ProductKind;
 

@@ -8,11 +8,11 @@
  *   products N   N times the matrix products of a step, alone: {"seconds"}
  *   sgemm        {"gflops"} of a product of 2048 cubed, best of 5
  *   memory       {"accounted", "rss"}: the most that was held, in bytes */
-#include "common/args.h"
-#include "common/config_json.h"
-#include "common/machine.h"
-#include "common/report.h"
-#include "common/safetensors.h"
+#include "common/config/args.h"
+#include "common/config/config_json.h"
+#include "common/run/machine.h"
+#include "common/run/report.h"
+#include "common/run/safetensors.h"
 #include "tests/bench/answer.h"
 #include "tests/bench/products.h"
 #include "tests/bench/training.h"

@@ -3,8 +3,8 @@
  *     mpiexec -n 4 comm_faults mistake NAME
  *     mpiexec -n 4 comm_faults interrupt FOLDER     works until it is interrupted */
 #define _GNU_SOURCE
-#include "common/comm.h"
-#include "common/interrupt.h"
+#include "common/comm/comm.h"
+#include "common/base/interrupt.h"
 
 #include <stdlib.h>
 #include <string.h>

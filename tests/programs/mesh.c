@@ -1,6 +1,6 @@
 /* Shows the mesh of the ranks that mpiexec starts:
  *     mpiexec -n 8 mesh DATA PIPE TENSOR    0: as many as the others leave */
-#include "common/mesh.h"
+#include "common/comm/mesh.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-"""The generator of common/rng.h in numpy: Philox4x32-10 (Salmon et al., SC 2011).
+"""The generator of common/base/rng.h in numpy: Philox4x32-10 (Salmon et al., SC 2011).
 
     python3 tests/reference/philox.py      checks it against the known answers of Random123
 

@@ -1,0 +1,273 @@
+/* What all kinds of devices have in common: calls are checked, counted and timed here, and carried out by the
+ * group's backend. */
+#define _GNU_SOURCE
+#include "common/comm/clock.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+const char *const comm_kind_names[COMM_KINDS] = {"all_reduce", "all_gather", "reduce_scatter", "broadcast",
+                                                 "all_to_all", "send",       "recv",           "barrier"};
+
+CommCallText comm_call_text(const CommCall *call) {
+    static const char *const types[] = {[TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32"};
+    CommCallText t = {""};
+    char detail[32] = "";
+    switch (call->kind) {
+    case COMM_ALL_REDUCE:
+    case COMM_REDUCE_SCATTER:
+        snprintf(detail, sizeof detail, ", %s", call->reduction == REDUCE_SUM ? "sum" : "max");
+        break;
+    case COMM_BROADCAST: snprintf(detail, sizeof detail, ", root %d", call->peer); break;
+    case COMM_SEND: snprintf(detail, sizeof detail, " to rank %d", call->peer); break;
+    case COMM_RECV: snprintf(detail, sizeof detail, " from rank %d", call->peer); break;
+    default: break;
+    }
+    if (call->kind == COMM_BARRIER)
+        snprintf(t.text, sizeof t.text, "barrier");
+    else
+        snprintf(t.text, sizeof t.text, "%s of %" PRId64 " %s%s", comm_kind_names[call->kind], call->count,
+                 types[call->type], detail);
+    return t;
+}
+
+static bool is_message(const CommCall *call) { return call->kind == COMM_SEND || call->kind == COMM_RECV; }
+
+/* ---- the account ---- */
+
+/* The elements of slice k when count of them are cut into n slices, as a ring cuts them. */
+static int64_t slice_count(int64_t count, int n, int k) { return count * (k + 1) / n - count * k / n; }
+
+/* Elements that this rank sends when the call runs in a ring of n. In an all_reduce it passes on every slice but one
+ * while the sums form, and every slice but one while they spread. In a broadcast all but the last one pass it on. */
+static int64_t ring_elements(const Comm *comm, const CommCall *call) {
+    int64_t n = comm->size;
+    switch (call->kind) {
+    case COMM_ALL_REDUCE:
+        return 2 * call->count - slice_count(call->count, comm->size, (comm->rank + 1) % comm->size) -
+               slice_count(call->count, comm->size, (comm->rank + 2) % comm->size);
+    case COMM_ALL_GATHER:
+    case COMM_REDUCE_SCATTER:
+    case COMM_ALL_TO_ALL: return (n - 1) * call->count;
+    case COMM_BROADCAST: return comm->rank == (call->peer + comm->size - 1) % comm->size ? 0 : call->count;
+    case COMM_SEND: return call->count;
+    default: return 0;
+    }
+}
+
+static void count_call(Comm *comm, const CommCall *call) {
+    int64_t bytes = ring_elements(comm, call) * element_bytes(call->type);
+    for (Comm *c = comm; c; c = c->parent) {
+        c->counts[call->kind].calls++;
+        c->counts[call->kind].bytes += bytes;
+    }
+}
+
+static void count_seconds(Comm *comm, double seconds, double idle) {
+    for (Comm *c = comm; c; c = c->parent) {
+        c->seconds += seconds;
+        c->idle_seconds += idle;
+    }
+}
+
+/* ---- calls ---- */
+
+struct CommRequest {
+    CommRequest *next;
+    CommCall call;
+    Queue *queue;
+    void *started;     /* the backend's */
+    double issued;     /* when the queue came to it */
+    double ready;      /* when it can begin, as far as this rank knows */
+    bool done;         /* and then: */
+    double begin, end; /* by the queue's clock */
+};
+
+static CommRequest *unused;
+
+static CommRequest *request_new(Comm *comm, const CommCall *call) {
+    CommRequest *request = unused;
+    if (request)
+        unused = request->next;
+    else
+        request = xmalloc(sizeof *request);
+    *request = (CommRequest){.call = *call};
+    if (is_message(call)) return request;
+    CommRequest **end = &comm->collectives;
+    while (*end) end = &(*end)->next;
+    *end = request;
+    return request;
+}
+
+static double message_bytes(const CommCall *call) {
+    return (double)(call->count * element_bytes(call->type));
+}
+
+static bool has_clock(const Queue *q) { return q && q->clock; }
+
+/* By the model clock a message leaves when those before it have left. */
+static double when_ready(Comm *comm, const Queue *q, const CommCall *call) {
+    double now = queue_now(q);
+    if (!has_clock(q)) return now;
+    if (comm->clock_number != q->clock->number) {
+        comm->clock_number = q->clock->number;
+        comm->done_until = comm->sent_until = 0;
+    }
+    if (call->kind != COMM_SEND) return now;
+    double ready = fmax(now, comm->sent_until);
+    comm->sent_until =
+        ready + message_bytes(call) / clock_message_bandwidth(q->clock->model, comm->world_rank[comm->rank],
+                                                              comm->world_rank[call->peer]);
+    return ready;
+}
+
+CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
+    double start = now_seconds();
+    CHECK(call.count >= 0, NULL, "%s in group '%s': a negative count", comm_call_text(&call).text,
+          comm->name);
+    CHECK(call.peer >= 0 && call.peer < comm->size && !(is_message(&call) && call.peer == comm->rank), NULL,
+          "%s by rank %d of group '%s', which has ranks 0 to %d", comm_call_text(&call).text, comm->rank,
+          comm->name, comm->size - 1);
+    count_call(comm, &call);
+    CommRequest *request = request_new(comm, &call);
+    request->queue = q;
+    request->issued = queue_now(q);
+    request->ready = when_ready(comm, q, &call);
+    request->started = comm->backend->start(comm, q, &call, request->ready);
+    if (!has_clock(q)) count_seconds(comm, now_seconds() - start, 0);
+    return request;
+}
+
+/* When the call began and ended by the model clock. others: when the last rank, or the sender, was ready. */
+static void model_times(Comm *comm, const Queue *q, CommRequest *request, double others) {
+    const DeviceModel *model = q->clock->model;
+    const CommCall *call = &request->call;
+    if (!is_message(call)) {
+        request->begin = fmax(fmax(others, request->ready), comm->done_until);
+        request->end = request->begin + clock_collective_seconds(model, comm, call);
+        comm->done_until = request->end;
+        return;
+    }
+    int self = comm->world_rank[comm->rank], peer = comm->world_rank[call->peer];
+    bool sends = call->kind == COMM_SEND;
+    int from = sends ? self : peer, to = sends ? peer : self;
+    double moving = message_bytes(call) / clock_message_bandwidth(model, from, to);
+    request->begin = sends ? request->ready : others; /* which may be before anyone waits for it */
+    request->end = request->begin + moving + (sends ? 0 : clock_message_latency(model, from, to));
+}
+
+/* Waits for a call in real time. */
+static void finish(Comm *comm, CommRequest *request) {
+    double start = now_seconds();
+    CommArrival arrival = comm->backend->wait(comm, request->queue, request->started);
+    request->done = true;
+    if (has_clock(request->queue)) {
+        model_times(comm, request->queue, request, arrival.ready);
+    } else {
+        count_seconds(comm, now_seconds() - start, arrival.idle);
+        request->begin = request->issued;
+        request->end = now_seconds();
+    }
+    CommEvent event = {comm, request->call, arrival.number, request->begin, request->end};
+    for (const Comm *c = comm; c; c = c->parent)
+        if (c->observer.done) c->observer.done(c->observer.context, &event);
+}
+
+/* The queue goes on when the call is done. Of that time, idle is what passes before it begins. */
+static void advance(Comm *comm, Clock *clock, const CommRequest *request) {
+    double waited = fmax(request->end - clock->now, 0);
+    count_seconds(comm, waited, fmin(waited, fmax(request->begin - clock->now, 0)));
+    clock->now += waited;
+}
+
+void comm_wait(Comm *comm, Queue *q, CommRequest *request) {
+    /* collectives are done in their order, and each begins by the model clock when the one before has ended */
+    while (!request->done && !is_message(&request->call)) {
+        CommRequest *first = comm->collectives;
+        comm->collectives = first->next;
+        finish(comm, first);
+    }
+    if (!request->done) finish(comm, request);
+    if (has_clock(q)) advance(comm, q->clock, request);
+    request->next = unused;
+    unused = request;
+}
+
+static void call_and_wait(Comm *comm, Queue *q, CommCall call) {
+    comm_wait(comm, q, comm_start(comm, q, call));
+}
+
+Comm *comm_split(Comm *comm, int color, int key, const char *name) {
+    CHECK(color >= -1, NULL, "comm_split of group '%s': color %d", comm->name, color);
+    return comm->backend->split(comm, color, key, name);
+}
+
+void comm_close(Comm *comm) { comm->backend->close(comm); }
+
+CommRequest *comm_start_all_reduce(Comm *comm, Queue *q, const void *in, void *out, int64_t count,
+                                   ElementType type, Reduction reduction) {
+    return comm_start(comm, q, (CommCall){COMM_ALL_REDUCE, type, reduction, 0, count, in, out});
+}
+
+CommRequest *comm_start_all_gather(Comm *comm, Queue *q, const void *in, void *out, int64_t count,
+                                   ElementType type) {
+    return comm_start(comm, q, (CommCall){COMM_ALL_GATHER, type, REDUCE_SUM, 0, count, in, out});
+}
+
+CommRequest *comm_start_reduce_scatter(Comm *comm, Queue *q, const void *in, void *out, int64_t count,
+                                       ElementType type, Reduction reduction) {
+    return comm_start(comm, q, (CommCall){COMM_REDUCE_SCATTER, type, reduction, 0, count, in, out});
+}
+
+CommRequest *comm_start_send(Comm *comm, Queue *q, const void *data, int64_t count, ElementType type,
+                             int to) {
+    return comm_start(comm, q, (CommCall){COMM_SEND, type, REDUCE_SUM, to, count, data, NULL});
+}
+
+CommRequest *comm_start_recv(Comm *comm, Queue *q, void *data, int64_t count, ElementType type, int from) {
+    return comm_start(comm, q, (CommCall){COMM_RECV, type, REDUCE_SUM, from, count, NULL, data});
+}
+
+void comm_all_reduce(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type,
+                     Reduction reduction) {
+    comm_wait(comm, q, comm_start_all_reduce(comm, q, in, out, count, type, reduction));
+}
+
+void comm_all_gather(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type) {
+    comm_wait(comm, q, comm_start_all_gather(comm, q, in, out, count, type));
+}
+
+void comm_reduce_scatter(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type,
+                         Reduction reduction) {
+    comm_wait(comm, q, comm_start_reduce_scatter(comm, q, in, out, count, type, reduction));
+}
+
+void comm_broadcast(Comm *comm, Queue *q, void *data, int64_t count, ElementType type, int root) {
+    call_and_wait(comm, q, (CommCall){COMM_BROADCAST, type, REDUCE_SUM, root, count, data, data});
+}
+
+void comm_all_to_all(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type) {
+    call_and_wait(comm, q, (CommCall){COMM_ALL_TO_ALL, type, REDUCE_SUM, 0, count, in, out});
+}
+
+void comm_send(Comm *comm, Queue *q, const void *data, int64_t count, ElementType type, int to) {
+    comm_wait(comm, q, comm_start_send(comm, q, data, count, type, to));
+}
+
+void comm_recv(Comm *comm, Queue *q, void *data, int64_t count, ElementType type, int from) {
+    comm_wait(comm, q, comm_start_recv(comm, q, data, count, type, from));
+}
+
+void comm_barrier(Comm *comm, Queue *q) { call_and_wait(comm, q, (CommCall){.kind = COMM_BARRIER}); }
+
+/* ---- refusing ---- */
+
+/* The group is closed first: mpiexec would kill those who are left when the first one ends, and return their status
+ * instead of ours. */
+void comm_refuse(Comm *world, const char *hint, const char *message) {
+    bool speaks = world->rank == 0;
+    comm_close(world);
+    if (!speaks) exit(2);
+    fail(2, hint, "%s", message);
+}

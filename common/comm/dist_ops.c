@@ -1,0 +1,308 @@
+#include "common/comm/dist_ops.h"
+
+#include "common/tensor/kernels.h"
+
+#include <string.h>
+
+/* ---- the linear maps: y (+)= f(x), among the devices of one axis of the mesh ---- */
+
+/* Which axis of the shape is in slices in x, and which in y. */
+typedef struct {
+    Comm *comm;
+    int in, out;
+} Way;
+
+typedef void Map(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add);
+
+static Tensor buffer_new(Tape *tape, const char *name, int64_t count) {
+    return tensor_new(tape->device, MEMORY_COMMUNICATION, name, TYPE_REAL, SHAPE(count));
+}
+
+/* Each slice along the axis is one block of memory: nothing needs to be moved. */
+static bool slices_are_blocks(const Tensor *t, int axis) {
+    for (int i = 0; i < axis; i++)
+        if (t->shape.size[i] != 1) return false;
+    return true;
+}
+
+/* Row r of the buffer (n, ..) as a slice of t, which has n slices along `axis`. */
+static Tensor row_of(const Tensor *buffer, const Tensor *t, int axis, int n, int r) {
+    Tensor row = {.type = TYPE_REAL, .shape = t->shape, .name = buffer->name, .device = buffer->device};
+    row.shape.size[axis] /= n;
+    row.data = tensor_reals(buffer) + r * tensor_count(&row);
+    return row;
+}
+
+/* Each row of the buffer becomes a slice of y. */
+static void join_rows(Tape *tape, const Tensor *buffer, int n, Tensor *y, int axis, bool add) {
+    int64_t size = y->shape.size[axis] / n;
+    for (int r = 0; r < n; r++) {
+        Tensor row = row_of(buffer, y, axis, n, r);
+        KERNELS(tape)->copy_slice(QUEUE(tape), &row, 0, y, r * size, axis, size, add);
+    }
+}
+
+/* Each slice of x becomes a row of the buffer. */
+static void cut_to_rows(Tape *tape, const Tensor *x, int axis, int n, Tensor *buffer) {
+    int64_t size = x->shape.size[axis] / n;
+    for (int r = 0; r < n; r++) {
+        Tensor row = row_of(buffer, x, axis, n, r);
+        KERNELS(tape)->copy_slice(QUEUE(tape), x, r * size, &row, 0, axis, size, false);
+    }
+}
+
+static void identity(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    (void)way;
+    if (add)
+        KERNELS(tape)->accumulate(QUEUE(tape), x, y);
+    else
+        KERNELS(tape)->copy(QUEUE(tape), x, y);
+}
+
+static void slice(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    int64_t size = y->shape.size[way.out];
+    KERNELS(tape)->copy_slice(QUEUE(tape), x, way.comm->rank * size, y, 0, way.out, size, add);
+}
+
+static void all_reduce(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    int64_t count = tensor_count(x);
+    if (!add) {
+        comm_all_reduce(way.comm, QUEUE(tape), x->data, y->data, count, TYPE_REAL, REDUCE_SUM);
+        return;
+    }
+    Tensor sum = buffer_new(tape, "all_reduce", count);
+    comm_all_reduce(way.comm, QUEUE(tape), x->data, sum.data, count, TYPE_REAL, REDUCE_SUM);
+    KERNELS(tape)->accumulate(QUEUE(tape), &sum, y);
+    tensor_free(&sum);
+}
+
+static void all_gather(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    int64_t count = tensor_count(x);
+    if (!add && slices_are_blocks(y, way.in)) {
+        comm_all_gather(way.comm, QUEUE(tape), x->data, y->data, count, TYPE_REAL);
+        return;
+    }
+    Tensor rows = buffer_new(tape, "all_gather", tensor_count(y));
+    comm_all_gather(way.comm, QUEUE(tape), x->data, rows.data, count, TYPE_REAL);
+    join_rows(tape, &rows, way.comm->size, y, way.in, add);
+    tensor_free(&rows);
+}
+
+static void reduce_scatter(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    int64_t count = tensor_count(y);
+    Tensor rows = {.data = x->data}, sum = {.data = y->data};
+    bool cut = !slices_are_blocks(x, way.out);
+    if (cut) {
+        rows = buffer_new(tape, "reduce_scatter", tensor_count(x));
+        cut_to_rows(tape, x, way.out, way.comm->size, &rows);
+    }
+    if (add) sum = buffer_new(tape, "reduce_scatter.sum", count);
+    comm_reduce_scatter(way.comm, QUEUE(tape), rows.data, sum.data, count, TYPE_REAL, REDUCE_SUM);
+    if (cut) tensor_free(&rows);
+    if (!add) return;
+    KERNELS(tape)->accumulate(QUEUE(tape), &sum, y);
+    tensor_free(&sum);
+}
+
+static void all_to_all(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
+    int n = way.comm->size;
+    Tensor rows = buffer_new(tape, "all_to_all", tensor_count(x));
+    cut_to_rows(tape, x, way.out, n, &rows);
+    comm_all_to_all(way.comm, QUEUE(tape), rows.data, rows.data, tensor_count(x) / n, TYPE_REAL);
+    join_rows(tape, &rows, n, y, way.in, add);
+    tensor_free(&rows);
+}
+
+/* ---- the table ---- */
+
+typedef struct {
+    Op op; /* comes first: a node's Op is one of these */
+    PlaceKind in, out;
+    Map *forward, *backward;
+} DistOp;
+
+static void backward(Tape *tape, Node *n) { /* dx += the transpose of the op, on dy */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    const DistOp *op = (const DistOp *)n->op;
+    const Way *way = n->args;
+    if (dx) op->backward(tape, (Way){way->comm, way->out, way->in}, n->out->grad, dx, add);
+}
+
+#define DIST_OP(name, in, out, forward, transpose)                                                           \
+    static const DistOp name##_op = {{#name, backward, NULL}, in, out, forward, transpose}
+
+DIST_OP(copy, PLACE_REPLICATE, PLACE_PRIVATE, identity, all_reduce);
+DIST_OP(reduce, PLACE_PARTIAL, PLACE_REPLICATE, all_reduce, identity);
+DIST_OP(all_gather, PLACE_SHARD, PLACE_PRIVATE, all_gather, reduce_scatter);
+DIST_OP(gather, PLACE_SHARD, PLACE_REPLICATE, all_gather, slice);
+DIST_OP(reduce_scatter, PLACE_PARTIAL, PLACE_SHARD, reduce_scatter, all_gather);
+DIST_OP(split, PLACE_REPLICATE, PLACE_SHARD, slice, all_gather);
+DIST_OP(all_to_all, PLACE_SHARD, PLACE_SHARD, all_to_all, all_to_all);
+
+/* ---- what is refused ---- */
+
+/* How a tensor that is placed one way comes to be placed as an op wants it. */
+static const char *remedy(PlaceKind is, PlaceKind wanted) {
+    static const char *const ways[4][4] = {
+        /* [is][wanted] */
+        [PLACE_REPLICATE] = {[PLACE_SHARD] = "op_split cuts it",
+                             [PLACE_PARTIAL] = "every device has the whole value: nothing is left to add up",
+                             [PLACE_PRIVATE] = "op_copy makes it each device's own"},
+        [PLACE_SHARD] = {[PLACE_REPLICATE] = "op_gather puts the slices together",
+                         [PLACE_PARTIAL] =
+                             "these are slices, not terms of a sum: op_gather puts them together",
+                         [PLACE_PRIVATE] = "op_all_gather puts the slices together"},
+        [PLACE_PARTIAL] = {[PLACE_REPLICATE] = "op_reduce adds the terms up",
+                           [PLACE_SHARD] = "op_reduce_scatter adds the terms up and cuts the sum",
+                           [PLACE_PRIVATE] = "op_reduce adds the terms up, then op_copy"},
+        [PLACE_PRIVATE] = {[PLACE_REPLICATE] =
+                               "each device has a value of its own: is it Replicate, or Partial?",
+                           [PLACE_SHARD] = "each device has a value of its own: is it meant as a slice?",
+                           [PLACE_PARTIAL] = "each device has a value of its own: is it meant as a term?"}};
+    return ways[is][wanted];
+}
+
+static void check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted) {
+    Place is = x->place[along];
+    CHECK(is.kind == wanted, remedy(is.kind, wanted), "op_%s: '%s' is %s on the mesh axis '%s', must be %s",
+          op, x->name, place_text(is).text, mesh_axis_names[along], place_kind_names[wanted]);
+}
+
+/* x can be cut along an axis into n slices. */
+static void check_cut(const char *op, const Tensor *x, int axis, int n, MeshAxis along) {
+    CHECK(axis >= 0 && axis < x->shape.rank, "count from 0", "op_%s: axis %d of '%s' %s", op, axis, x->name,
+          shape_text(x->shape).text);
+    int64_t size = x->shape.size[axis], below = size / n * n;
+    char hint[96];
+    if (below)
+        snprintf(hint, sizeof hint, "%lld and %lld can", (long long)below, (long long)(below + n));
+    else
+        snprintf(hint, sizeof hint, "%d can", n);
+    CHECK(size % n == 0, hint,
+          "op_%s: axis %d of '%s' %s cannot be cut into %d equal slices, one for each device along '%s'", op,
+          axis, x->name, shape_text(x->shape).text, n, mesh_axis_names[along]);
+}
+
+/* Where several mesh axes cut this axis of the shape, `along` is the last of them. */
+static void check_innermost(const char *op, MeshAxis along, const Tensor *x, int axis) {
+    for (int later = (int)along + 1; later < MESH_AXES; later++)
+        CHECK(
+            x->place[later].kind != PLACE_SHARD || x->place[later].axis != axis,
+            "where two mesh axes cut one axis, the first cuts first: gather the other before, split it after",
+            "op_%s along '%s': '%s' is Shard(%d) on the mesh axis '%s' as well, which cuts within its slices",
+            op, mesh_axis_names[along], x->name, axis, mesh_axis_names[later]);
+}
+
+/* ---- the ops ---- */
+
+static Tensor *apply(const DistOp *op, Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x,
+                     int out_axis) {
+    const char *name = op->op.name;
+    Way way = {mesh->axis[along], x->place[along].axis, out_axis};
+    int n = way.comm->size;
+    Shape shape = x->shape;
+    check_place(name, along, x, op->in);
+    if (op->out == PLACE_SHARD) {
+        check_cut(name, x, way.out, n, along);
+        check_innermost(name, along, x, way.out);
+        shape.size[way.out] /= n;
+    }
+    if (op->in == PLACE_SHARD) {
+        CHECK(op->out != PLACE_SHARD || way.in != way.out, "name the axis that is to be cut instead",
+              "op_%s: '%s' is Shard(%d) already", name, x->name, way.in);
+        check_innermost(name, along, x, way.in);
+        shape.size[way.in] *= n;
+    }
+    Tensor *y = tape_tensor(tape, x->name, TYPE_REAL, shape, x);
+    y->place[along] = (Place){op->out, op->out == PLACE_SHARD ? way.out : 0};
+    op->forward(tape, way, x, y, false);
+    Node *node = tape_node(tape, &op->op, x, NULL, y);
+    if (!node) return y;
+    node->args = tape_alloc(tape, sizeof way);
+    *(Way *)node->args = way;
+    return y;
+}
+
+Tensor *op_copy(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x) {
+    return apply(&copy_op, tape, mesh, along, x, 0);
+}
+
+Tensor *op_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x) {
+    return apply(&reduce_op, tape, mesh, along, x, 0);
+}
+
+Tensor *op_all_gather(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x) {
+    return apply(&all_gather_op, tape, mesh, along, x, 0);
+}
+
+Tensor *op_gather(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x) {
+    return apply(&gather_op, tape, mesh, along, x, 0);
+}
+
+Tensor *op_reduce_scatter(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis) {
+    return apply(&reduce_scatter_op, tape, mesh, along, x, axis);
+}
+
+Tensor *op_split(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis) {
+    return apply(&split_op, tape, mesh, along, x, axis);
+}
+
+Tensor *op_all_to_all(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis) {
+    return apply(&all_to_all_op, tape, mesh, along, x, axis);
+}
+
+/* ---- send and recv: a node keeps the other's coordinate ---- */
+
+typedef struct {
+    Comm *comm;
+    int other;
+} Partner;
+
+static void keep_partner(Tape *tape, Node *node, Partner partner) {
+    if (!node) return;
+    node->args = tape_alloc(tape, sizeof partner);
+    *(Partner *)node->args = partner;
+}
+
+static void send_backward(Tape *tape, Node *n) { /* dx += what the receiver sends back */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    const Partner *p = n->args;
+    if (!dx) return;
+    Tensor came = add ? buffer_new(tape, "send.gradient", tensor_count(dx)) : *dx;
+    comm_recv(p->comm, QUEUE(tape), came.data, tensor_count(dx), TYPE_REAL, p->other);
+    if (!add) return;
+    KERNELS(tape)->accumulate(QUEUE(tape), &came, dx);
+    tensor_free(&came);
+}
+
+static const Op send_op = {"send", send_backward, NULL};
+
+Tensor *op_send(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int to) {
+    Partner partner = {mesh->axis[along], to};
+    check_place("send", along, x, PLACE_PRIVATE);
+    comm_send(partner.comm, QUEUE(tape), x->data, tensor_count(x), TYPE_REAL, to);
+    Tensor *sent = tape_tensor(tape, "sent", TYPE_F64, SHAPE(1), NULL);
+    sent->place[along] = (Place){PLACE_PARTIAL, 0};
+    KERNELS(tape)->zero(QUEUE(tape), sent);
+    keep_partner(tape, tape_node(tape, &send_op, x, NULL, sent), partner);
+    return sent;
+}
+
+static void recv_backward(Tape *tape, Node *n) { /* sends dy back */
+    const Partner *p = n->args;
+    comm_send(p->comm, QUEUE(tape), n->out->grad->data, tensor_count(n->out), TYPE_REAL, p->other);
+}
+
+static const Op recv_op = {"recv", recv_backward, NULL};
+
+Tensor *op_recv(Tape *tape, const Mesh *mesh, MeshAxis along, int from, const Tensor *like) {
+    Partner partner = {mesh->axis[along], from};
+    check_place("recv", along, like, PLACE_PRIVATE);
+    Tensor *y = tape_tensor(tape, like->name, TYPE_REAL, like->shape, like);
+    y->constant = like->constant;
+    comm_recv(partner.comm, QUEUE(tape), y->data, tensor_count(y), TYPE_REAL, from);
+    keep_partner(tape, tape_node(tape, &recv_op, NULL, NULL, y), partner);
+    return y;
+}

@@ -1,0 +1,48 @@
+/* dist_ops: collectives as differentiable operations. Each changes how a tensor is placed on one axis of the mesh:
+ *
+ *                       input -> output          forward          backward
+ *   op_copy             Replicate -> Private     identity         all-reduce
+ *   op_reduce           Partial -> Replicate     all-reduce       identity
+ *   op_all_gather       Shard -> Private         all-gather       reduce-scatter
+ *   op_gather           Shard -> Replicate       all-gather       own slice
+ *   op_reduce_scatter   Partial -> Shard         reduce-scatter   all-gather
+ *   op_split            Replicate -> Shard       own slice        all-gather
+ *   op_all_to_all       Shard(i) -> Shard(j)     all-to-all       all-to-all back
+ *   op_send, op_recv    one stage -> another     send, recv       recv, send of the gradient
+ *
+ * Each is linear, and its backward is the transpose: <forward(x), y> = <x, backward(y)>, where an inner product sums
+ * over the devices and counts a Replicate side once. (copy and reduce are f and g of Shoeybi et al. 2019, section 3.)
+ *
+ * Every device along the axis makes the same calls in the same order. A tensor that is placed otherwise than the op
+ * takes it ends the program with the op that would make it so. Slices are equal: an axis of the shape is cut only into
+ * as many as divide it; one that they do not divide is refused, with sizes near it that would do. Where several axes of
+ * the mesh cut one axis of the shape, the first cuts first. */
+#ifndef DIST_OPS_H
+#define DIST_OPS_H
+
+#include "common/comm/mesh.h"
+#include "common/tensor/tape.h"
+
+/* x (..) Replicate -> (..) Private */
+Tensor *op_copy(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x);
+/* x (..) Partial -> (..) Replicate: the sum over the devices */
+Tensor *op_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x);
+/* x (..) Shard(i) -> (.. n times as long along i ..) Private */
+Tensor *op_all_gather(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x);
+/* x (..) Shard(i) -> (.. n times as long along i ..) Replicate */
+Tensor *op_gather(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x);
+/* x (..) Partial -> (.. an n-th along axis ..) Shard(axis): this device's slice of the sum over the devices */
+Tensor *op_reduce_scatter(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis);
+/* x (..) Replicate -> (.. an n-th along axis ..) Shard(axis) */
+Tensor *op_split(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis);
+/* x (..) Shard(i) -> (.. n times as long along i, an n-th along axis ..) Shard(axis) */
+Tensor *op_all_to_all(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis);
+
+/* x (..) Private goes to the device with coordinate `to`, which calls op_recv. The result (1), double, is 0 and Partial:
+ * what this stage adds to the loss. tape_backward from it, with any seed, receives the gradient of x. */
+Tensor *op_send(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int to);
+/* The x of the device with coordinate `from`, of which `like` has the name, shape, placements and whether it is
+ * constant. Its backward sends the gradient to where it came from. */
+Tensor *op_recv(Tape *tape, const Mesh *mesh, MeshAxis along, int from, const Tensor *like);
+
+#endif

@@ -1,0 +1,306 @@
+#include "common/config/flags.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the table ---- */
+
+/* Upper limits leave room: no product of sizes that the programs form passes 63 bits (config_check.c checks
+ * the tokens of a batch and of a run). */
+#define K1    1024.0
+#define M1    (1024 * K1)
+#define T1    (1024 * 1024 * M1)
+#define EXACT 0x1p53 /* whole numbers up to here survive JSON */
+
+#define INT(group, ...)   INT_FLAG(Config, group, __VA_ARGS__)
+#define REAL(group, ...)  REAL_FLAG(Config, group, __VA_ARGS__)
+#define BOOL(group, ...)  BOOL_FLAG(Config, group, __VA_ARGS__)
+#define ENUM(group, ...)  ENUM_FLAG(Config, group, __VA_ARGS__)
+#define TEXT(group, ...)  TEXT_FLAG(Config, group, __VA_ARGS__)
+#define BYTES(group, ...) BYTES_FLAG(Config, group, __VA_ARGS__)
+
+const Flag config_flags[] = {
+    {"preset", FLAG_PRESET, ARGS_MODEL, FIELD(Config, preset, const char *), 0, 0, ENDS_INCLUDED, NULL,
+     "model, batch, optimizer and schedule; any flag overrides it"},
+    INT(ARGS_MODEL, "vocab-size", model.V, 0, 16 * M1,
+        "tokens in the vocabulary; 0: as many as the data has"),
+    INT(ARGS_MODEL, "hidden-size", model.C, 1, 128 * K1, "width of the residual stream"),
+    INT(ARGS_MODEL, "intermediate-size", model.F, 1, 1 * M1, "width inside the feed-forward part"),
+    INT(ARGS_MODEL, "num-layers", model.L, 1, 16 * K1, "blocks"),
+    INT(ARGS_MODEL, "num-attention-heads", model.H, 1, 128 * K1, "heads; must divide the hidden size"),
+    INT(ARGS_MODEL, "num-key-value-heads", model.K, 0, 128 * K1,
+        "heads of keys and values; 0: as many as heads"),
+    INT(ARGS_MODEL, "max-seq-length", model.T, 1, 1 * M1, "tokens in a window"),
+    ENUM(ARGS_MODEL, "norm", model.norm, "layernorm|rmsnorm", "normalisation"),
+    ENUM(ARGS_MODEL, "norm-place", model.norm_place, "pre|post",
+         "before a sublayer, or after its residual sum"),
+    ENUM(ARGS_MODEL, "positions", model.positions, "learned|rope",
+         "a table of positions, or rotated queries and keys"),
+    ENUM(ARGS_MODEL, "activation", model.activation, "relu|gelu|swiglu", "of the feed-forward part"),
+    BOOL(ARGS_MODEL, "bias", model.bias, "biases in linear layers and layer norms"),
+    BOOL(ARGS_MODEL, "tied", model.tied, "the head is the token embedding"),
+    REAL(ARGS_MODEL, "dropout", model.dropout, 0, 1, HIGH_EXCLUDED,
+         "share of activations dropped in training"),
+    REAL(ARGS_MODEL, "norm-eps", model.norm_eps, 1e-12, 1, ENDS_INCLUDED, "added to the variance in a norm"),
+    ENUM(ARGS_MODEL, "init", model.init, "gpt2|xavier",
+         "weights at the start: normal, or uniform by fan-in and fan-out"),
+    REAL(ARGS_MODEL, "init-deviation", model.init_deviation, 0, 1, LOW_EXCLUDED,
+         "of the normal: --init gpt2"),
+    BOOL(ARGS_MODEL, "print-model", print_model, "print every parameter with its shape, and end"),
+
+    INT(ARGS_BATCH, "micro-batch-size", micro_batch, 1, 1 * M1, "windows in one forward and backward"),
+    INT(ARGS_BATCH, "global-batch-size", global_batch, 1, 1024 * M1, "windows in one step"),
+    INT(ARGS_BATCH, "num-microbatches", num_microbatches, 1, 1024 * M1,
+        "micro-batches in one step; derived from the other two"),
+
+    INT(ARGS_TRAIN, "max-steps", max_steps, 1, T1, "steps, and the horizon of the schedule"),
+    INT(ARGS_TRAIN, "stop-at-step", stop_at_step, 0, T1, "end early, as if interrupted; 0: at --max-steps"),
+    ENUM(ARGS_TRAIN, "optimizer", optimizer, "adamw|sgd", "AdamW, or SGD with momentum"),
+    REAL(ARGS_TRAIN, "learning-rate", learning_rate, 0, 1000, ENDS_INCLUDED,
+         "highest, at the end of the warm-up"),
+    REAL(ARGS_TRAIN, "min-lr", min_lr, 0, 1000, ENDS_INCLUDED,
+         "lowest, at the end of the cosine; follows --learning-rate in the preset's ratio"),
+    REAL(ARGS_TRAIN, "warmup-ratio", warmup_ratio, 0, 1, ENDS_INCLUDED,
+         "share of --max-steps with a rising rate"),
+    REAL(ARGS_TRAIN, "beta1", beta1, 0, 1, HIGH_EXCLUDED, "decay of the first moment; momentum of sgd"),
+    REAL(ARGS_TRAIN, "beta2", beta2, 0, 1, HIGH_EXCLUDED, "decay of the second moment (adamw)"),
+    REAL(ARGS_TRAIN, "eps", eps, 1e-30, 1, ENDS_INCLUDED, "added to the root of the second moment (adamw)"),
+    REAL(ARGS_TRAIN, "weight-decay", weight_decay, 0, 1000, ENDS_INCLUDED,
+         "of matrices, not of biases and norms (adamw)"),
+    REAL(ARGS_TRAIN, "grad-clip", grad_clip, 0, 1e9, ENDS_INCLUDED,
+         "longest gradient over all parameters; 0: off"),
+    BOOL(ARGS_TRAIN, "recompute", recompute, "keep only the input of a block, run it again in backward"),
+
+    TEXT(ARGS_DATA, "data-dir", data_dir, 1, 4000, "DIR",
+         "token shards that `make data` left; without it: the stories"),
+    BOOL(ARGS_DATA, "pad", pad, "one document a window, its padding masked, instead of packing"),
+    BOOL(ARGS_DATA, "print-data", print_data,
+         "print a window of tokens and what is known of the data, and end"),
+
+    TEXT(ARGS_SAMPLE, "prompt", prompt, 0, 1 * M1, "TEXT",
+         "generate from the checkpoint in --output-dir, train nothing"),
+    REAL(ARGS_SAMPLE, "temperature", temperature, 0, 1000, ENDS_INCLUDED,
+         "below 1: likelier tokens; 0: always the likeliest"),
+    INT(ARGS_SAMPLE, "top-k", top_k, 0, 16 * M1, "choose among the k likeliest tokens; 0: all"),
+    REAL(ARGS_SAMPLE, "top-p", top_p, 0, 1, LOW_EXCLUDED,
+         "choose among the likeliest tokens of this joint probability"),
+    INT(ARGS_SAMPLE, "max-new-tokens", max_new_tokens, 1, 16 * M1, "longest continuation"),
+
+    INT(ARGS_PROGRESS, "log-interval", log_interval, 0, T1, "steps between lines; 0: never"),
+    INT(ARGS_PROGRESS, "eval-interval", eval_interval, 0, T1, "steps between evaluations; 0: never"),
+    INT(ARGS_PROGRESS, "eval-windows", eval_windows, 0, T1,
+        "windows in an evaluation; 0: the whole validation split"),
+    INT(ARGS_PROGRESS, "sample-interval", sample_interval, 0, T1, "steps between samples of text; 0: never"),
+    INT(ARGS_PROGRESS, "save-interval", save_interval, 0, T1, "steps between checkpoints; 0: never"),
+    BOOL(ARGS_PROGRESS, "trace", trace, "write trace.json, what every kernel did when, for ui.perfetto.dev"),
+    BOOL(ARGS_PROGRESS, "resume", resume, "go on from the latest complete checkpoint in --output-dir"),
+
+    TEXT(ARGS_RUN, "output-dir", output_dir, 1, 4000, "DIR", "where curves, reports and checkpoints go"),
+    INT(ARGS_RUN, "seed", seed, 0, EXACT, "of all random numbers"),
+    BYTES(ARGS_RUN, "device-memory", device_memory, 0, T1, "budget of a device, such as 64M; 0: none"),
+    ENUM(ARGS_RUN, "gemm", gemm, "own|openblas", "matrix products of a CPU: ours, or OpenBLAS's"),
+
+    ENUM(ARGS_CLOCK, "clock", clock, "wall|model", "the time of this machine, or that of --device-model"),
+    TEXT(ARGS_CLOCK, "device-model", device_model, 1, 100, "NAME",
+         "the device that --clock model takes each process for; 'list' shows them"),
+
+    INT(ARGS_MESH, "tensor-parallel-size", tensor_parallel, 1, 16 * K1, "devices that share each layer"),
+    INT(ARGS_MESH, "pipeline-parallel-size", pipeline_parallel, 1, 16 * K1,
+        "devices that share the layers out"),
+
+    ENUM(ARGS_OVERLAP, "overlap", overlap, "none|bucket|backward",
+         "gradients are all-reduced one by one after backward, in buckets after it, or in buckets while it "
+         "runs"),
+    BYTES(ARGS_OVERLAP, "bucket-size", bucket_size, 1, T1,
+          "gradients that are all-reduced together, such as 1M"),
+};
+const int config_flag_count = COUNT_OF(config_flags);
+
+/* ---- ranges ---- */
+
+bool flag_in_range(const Flag *flag, double value) {
+    return (flag->ends == LOW_EXCLUDED ? value > flag->low : value >= flag->low) &&
+           (flag->ends == HIGH_EXCLUDED ? value < flag->high : value <= flag->high);
+}
+
+static void print_size(int64_t bytes, Str *out) {
+    static const char *const units[] = {"", "K", "M", "G", "T"};
+    int unit = 0;
+    for (; unit + 1 < COUNT_OF(units) && bytes != 0 && bytes % 1024 == 0; unit++) bytes /= 1024;
+    str_printf(out, "%lld%s", (long long)bytes, units[unit]);
+}
+
+/* The fewest digits that read back as the same number. */
+static void print_real(double value, Str *out) {
+    char digits[32];
+    int precision = 6;
+    do snprintf(digits, sizeof digits, "%.*g", precision++, value);
+    while (strtod(digits, NULL) != value && precision <= 17);
+    str_printf(out, "%s", digits);
+}
+
+static void print_number(const Flag *flag, double value, Str *out) {
+    if (flag->kind == FLAG_BYTES)
+        print_size((int64_t)value, out);
+    else if (flag->kind == FLAG_REAL)
+        print_real(value, out);
+    else
+        str_printf(out, "%.0f", value);
+}
+
+/* "must be from 1 to 9", or its like for other ranges. */
+static char *range_problem(const Flag *flag) {
+    Str s = {0};
+    bool plain = flag->ends == ENDS_INCLUDED;
+    str_printf(&s, "must be %s ", plain ? "from" : flag->ends == LOW_EXCLUDED ? "above" : "at least");
+    print_number(flag, flag->low, &s);
+    str_printf(&s, " %s ", plain ? "to" : flag->ends == HIGH_EXCLUDED ? "and below" : "and at most");
+    print_number(flag, flag->high, &s);
+    return s.data;
+}
+
+/* ---- enums ---- */
+
+/* The first name in "relu|gelu|swiglu"; *count its bytes, *rest what follows, NULL after the last. */
+static const char *split_name(const char *names, size_t *count, const char **rest) {
+    *count = strcspn(names, "|");
+    *rest = names[*count] ? names + *count + 1 : NULL;
+    return names;
+}
+
+/* The number of a name among the enum's values; -1: not there. */
+static int enum_index(const Flag *flag, const char *name) {
+    size_t count;
+    int index = 0;
+    for (const char *at, *rest = flag->values; rest; index++) {
+        at = split_name(rest, &count, &rest);
+        if (strlen(name) == count && memcmp(name, at, count) == 0) return index;
+    }
+    return -1;
+}
+
+static void print_enum(const Flag *flag, unsigned index, Str *out) {
+    size_t count = 0;
+    const char *at = NULL, *rest = flag->values;
+    for (unsigned i = 0; i <= index && rest; i++) at = split_name(rest, &count, &rest);
+    str_add(out, at, count);
+}
+
+/* ---- values ---- */
+
+#define VALUE(Type, flag, base) (*(Type *)((char *)(base) + (flag)->offset))
+
+void flag_print(const Flag *flag, const void *base, Str *out) {
+    const char *text;
+    switch (flag->kind) {
+    case FLAG_INT: str_printf(out, "%lld", (long long)VALUE(const int64_t, flag, base)); break;
+    case FLAG_BYTES: print_size(VALUE(const int64_t, flag, base), out); break;
+    case FLAG_REAL: print_real(VALUE(const double, flag, base), out); break;
+    case FLAG_BOOL: str_printf(out, "%s", VALUE(const bool, flag, base) ? "true" : "false"); break;
+    case FLAG_ENUM: print_enum(flag, VALUE(const unsigned, flag, base), out); break;
+    case FLAG_TEXT:
+    case FLAG_PRESET:
+        text = VALUE(const char *const, flag, base);
+        if (text) str_printf(out, "%s", text);
+    }
+}
+
+static char *set_int(const Flag *flag, void *base, const char *text) {
+    static const char units[] = "KMGT";
+    char *end;
+    int64_t value = strtoll(text, &end, 10); /* at most INT64_MAX, which no flag takes */
+    bool overflow = false;
+    if (flag->kind == FLAG_BYTES && *end && strchr(units, *end)) {
+        for (const char *unit = units; unit <= strchr(units, *end); unit++)
+            overflow |= __builtin_mul_overflow(value, 1024, &value);
+        end++;
+    }
+    bool starts_well = strspn(text, "-0123456789") > 0; /* strtoll would take blanks and a plus too */
+    if (!starts_well || end == text || *end)
+        return xstrdup(flag->kind == FLAG_BYTES ? "not a size such as 64M" : "not a whole number");
+    if (overflow || !flag_in_range(flag, (double)value)) return range_problem(flag);
+    VALUE(int64_t, flag, base) = value;
+    return NULL;
+}
+
+static char *set_real(const Flag *flag, void *base, const char *text) {
+    char *end;
+    errno = 0;
+    double value = strtod(text, &end);
+    bool decimal =
+        strspn(text, "0123456789.-+eE") == strlen(text); /* strtod would take inf, nan, 0x1p3 too */
+    if (!decimal || text[0] == '+' || end == text || *end) return xstrdup("not a number");
+    if (errno == ERANGE || !flag_in_range(flag, value)) return range_problem(flag);
+    VALUE(double, flag, base) = value;
+    return NULL;
+}
+
+static char *set_enum(const Flag *flag, void *base, const char *text) {
+    int index = enum_index(flag, text);
+    if (index < 0) return xprintf("not one of %s", flag->values);
+    VALUE(unsigned, flag, base) = (unsigned)index;
+    return NULL;
+}
+
+static char *set_bool(const Flag *flag, void *base, const char *text) {
+    bool value = strcmp(text, "true") == 0;
+    if (!value && strcmp(text, "false") != 0) return xstrdup("neither true nor false");
+    VALUE(bool, flag, base) = value;
+    return NULL;
+}
+
+static char *set_text(const Flag *flag, void *base, const char *text) {
+    size_t count = strlen(text);
+    if ((double)count < flag->low) return xstrdup("must not be empty");
+    if ((double)count > flag->high) return xprintf("longer than %.0f bytes", flag->high);
+    json_t *probe = json_string(text); /* jansson refuses what is not UTF-8, and report.json must hold it */
+    if (!probe) return xstrdup("not UTF-8");
+    json_decref(probe);
+    VALUE(const char *, flag, base) = text;
+    return NULL;
+}
+
+static char *set_preset(const Flag *flag, void *base, const char *text) {
+    const Config *preset = config_preset(text);
+    if (!preset) {
+        char *names = config_preset_names("|"), *problem = xprintf("not one of %s", names);
+        free(names);
+        return problem;
+    }
+    VALUE(const char *, flag, base) = preset->preset;
+    return NULL;
+}
+
+char *flag_set(const Flag *flag, void *base, const char *text) {
+    switch (flag->kind) {
+    case FLAG_INT:
+    case FLAG_BYTES: return set_int(flag, base, text);
+    case FLAG_REAL: return set_real(flag, base, text);
+    case FLAG_BOOL: return set_bool(flag, base, text);
+    case FLAG_ENUM: return set_enum(flag, base, text);
+    case FLAG_TEXT: return set_text(flag, base, text);
+    case FLAG_PRESET: return set_preset(flag, base, text);
+    }
+    ASSERT(false);
+    return NULL;
+}
+
+/* ---- what help and hints say ---- */
+
+void flag_print_synopsis(const Flag *flag, Str *out) {
+    static const char *const placeholders[] = {
+        [FLAG_INT] = "N", [FLAG_BYTES] = "SIZE", [FLAG_REAL] = "X", [FLAG_PRESET] = "NAME"};
+    if (flag->kind == FLAG_BOOL)
+        str_printf(out, "--[no-]%s", flag->name);
+    else
+        str_printf(out, "--%s %s", flag->name, flag->values ? flag->values : placeholders[flag->kind]);
+}
+
+char *flag_usage(const Flag *flag) {
+    Str s = {0};
+    flag_print_synopsis(flag, &s);
+    str_printf(&s, ": %s", flag->help);
+    return s.data;
+}

@@ -1,0 +1,53 @@
+#include "common/cpu/device_cpu.h"
+
+#include "common/base/platform.h"
+#include "common/cpu/kernels_cpu.h"
+
+#include <cblas.h>
+
+const Kernels kernels_cpu = {
+    .name = "cpu",
+    .zero = cpu_zero,
+    .copy = cpu_copy,
+    .add = cpu_add,
+    .accumulate = cpu_accumulate,
+    .copy_slice = cpu_copy_slice,
+    .scale = cpu_scale,
+    .matmul = cpu_matmul,
+    .sum_rows = cpu_sum_rows,
+    .embedding = cpu_embedding,
+    .embedding_backward = cpu_embedding_backward,
+    .position_backward = cpu_position_backward,
+    .layernorm = cpu_layernorm,
+    .layernorm_backward = cpu_layernorm_backward,
+    .norm_backward_param = cpu_norm_backward_param,
+    .rmsnorm = cpu_rmsnorm,
+    .rmsnorm_backward = cpu_rmsnorm_backward,
+    .relu = cpu_relu,
+    .relu_backward = cpu_relu_backward,
+    .gelu = cpu_gelu,
+    .gelu_backward = cpu_gelu_backward,
+    .swiglu = cpu_swiglu,
+    .swiglu_backward = cpu_swiglu_backward,
+    .dropout = cpu_dropout,
+    .rope = cpu_rope,
+    .attention = cpu_attention,
+    .attention_backward = cpu_attention_backward,
+    .attention_scratch = cpu_attention_scratch,
+    .attention_cached = cpu_attention_cached,
+    .softmax_cross_entropy = cpu_softmax_cross_entropy,
+    .head_loss = cpu_head_loss,
+    .head_loss_scratch = cpu_head_loss_scratch,
+    .squared_error = cpu_squared_error,
+    .squares = cpu_squares,
+    .adamw = cpu_adamw,
+    .sgd = cpu_sgd,
+};
+
+Device *device_new_cpu(int64_t budget) {
+    Device *device = device_new(&kernels_cpu, budget);
+    device->queue.threads = platform_threads();
+    /* threads are outside: over fixed tiles, so that bits do not depend on them */
+    openblas_set_num_threads(1);
+    return device;
+}

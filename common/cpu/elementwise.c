@@ -1,0 +1,178 @@
+/* Kernels that treat each element, or each row, by itself. */
+#include "common/cpu/kernels_cpu.h"
+
+#include "common/base/rng.h"
+
+#include <stdlib.h>
+
+/* for every element i below count: */
+#define EACH(q, count)                                                                                         \
+    OMP_PRAGMA(omp parallel for simd schedule(static) num_threads((q)->threads) if (parallel : count > WORTH)) \
+    for (int64_t i = 0; i < count; i++)
+
+/* y[i] (+)= value, which speaks of i: two loops, so that neither asks in its middle */
+#define EACH_ADDED(q, count, add, y, value)                                                                  \
+    if (add)                                                                                                 \
+        EACH(q, count)(y)[i] += (value);                                                                     \
+    else                                                                                                     \
+        EACH(q, count)(y)[i] = (value)
+
+/* ---- memory ---- */
+
+enum { PIECE = WORTH * sizeof(real) }; /* bytes */
+
+void cpu_zero(Queue *q, Tensor *y) {
+    int64_t bytes = tensor_bytes(y);
+    PARALLEL(q, bytes > PIECE)
+    for (int64_t at = 0; at < bytes; at += PIECE)
+        memset((char *)y->data + at, 0, (size_t)min64(PIECE, bytes - at));
+}
+
+void cpu_copy(Queue *q, const Tensor *x, Tensor *y) {
+    int64_t bytes = tensor_bytes(x);
+    ASSERT(bytes == tensor_bytes(y));
+    PARALLEL(q, bytes > PIECE)
+    for (int64_t at = 0; at < bytes; at += PIECE)
+        memcpy((char *)y->data + at, (const char *)x->data + at, (size_t)min64(PIECE, bytes - at));
+}
+
+void cpu_add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y) {
+    const real *A = tensor_reals(a), *B = tensor_reals(b);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = A[i] + B[i];
+}
+
+void cpu_accumulate(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] += X[i];
+}
+
+void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
+                    int64_t count, bool add_to) {
+    int64_t outer = 1, inner = 1; /* elements in front of the axis and behind it */
+    for (int i = 0; i < axis; i++) outer *= y->shape.size[i];
+    for (int i = axis + 1; i < y->shape.rank; i++) inner *= y->shape.size[i];
+    int64_t block = count * inner, x_step = x->shape.size[axis] * inner, y_step = y->shape.size[axis] * inner;
+    const real *X = tensor_reals(x) + x_first * inner;
+    real *Y = tensor_reals(y) + y_first * inner;
+    PARALLEL(q, outer * block > WORTH)
+    for (int64_t o = 0; o < outer; o++) {
+        const real *from = X + o * x_step;
+        real *to = Y + o * y_step;
+        if (add_to)
+            for (int64_t i = 0; i < block; i++) to[i] += from[i];
+        else
+            memcpy(to, from, (size_t)block * sizeof *to);
+    }
+}
+
+void cpu_scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_to) {
+    const real *X = tensor_reals(x), S = tensor_reals(s)[0];
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH_ADDED(q, count, add_to, Y, S * X[i]);
+}
+
+/* ---- activations ---- */
+
+void cpu_relu(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = X[i] < 0 ? 0 : X[i]; /* so that a NaN stays one */
+}
+
+void cpu_relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
+    real *DX = tensor_reals(dx);
+    int64_t count = tensor_count(x);
+    EACH_ADDED(q, count, add_to, DX, X[i] > 0 ? DY[i] : 0);
+}
+
+static inline real sigmoid(real x) { return 1 / (1 + exp_real(-x)); }
+
+/* 0.5 (1 + tanh u) = sigmoid(2u), 2u = GELU_A x + GELU_B x^3: sqrt(8 / pi), and 0.044715 times that */
+#define GELU_A ((real)1.5957691216057308)
+#define GELU_B ((real)0.07135481627260025)
+
+static inline real gelu_gate(real x) { return sigmoid(x * (GELU_A + GELU_B * (x * x))); }
+
+static inline real gelu_slope(real x) {
+    real s = gelu_gate(x);
+    return s + s * (1 - s) * x * (GELU_A + 3 * GELU_B * (x * x));
+}
+
+void cpu_gelu(Queue *q, const Tensor *x, Tensor *y) {
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    int64_t count = tensor_count(y);
+    EACH(q, count) Y[i] = X[i] * gelu_gate(X[i]);
+}
+
+void cpu_gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
+    real *DX = tensor_reals(dx);
+    int64_t count = tensor_count(x);
+    EACH_ADDED(q, count, add_to, DX, DY[i] * gelu_slope(X[i]));
+}
+
+void cpu_swiglu(Queue *q, const Tensor *x, Tensor *y) {
+    int64_t R = tensor_rows(y), F = tensor_columns(y);
+    PARALLEL(q, R * F > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F;
+        real *Y = tensor_reals(y) + r * F;
+#pragma omp simd
+        for (int64_t f = 0; f < F; f++) Y[f] = gate[f] * sigmoid(gate[f]) * up[f];
+    }
+}
+
+/* Inlined twice, with `add` known: neither loop asks in its middle. */
+static inline __attribute__((always_inline)) void swiglu_backward_row(bool add_to, int64_t F, const real *DY,
+                                                                      const real *gate, const real *up,
+                                                                      real *dgate, real *dup) {
+#pragma omp simd
+    for (int64_t f = 0; f < F; f++) {
+        real s = sigmoid(gate[f]);
+        real g = DY[f] * up[f] * (s + gate[f] * s * (1 - s)), u = DY[f] * gate[f] * s;
+        dgate[f] = add_to ? dgate[f] + g : g;
+        dup[f] = add_to ? dup[f] + u : u;
+    }
+}
+
+void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
+    int64_t R = tensor_rows(dy), F = tensor_columns(dy);
+    PARALLEL(q, R * F > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *gate = tensor_reals(x) + r * 2 * F, *DY = tensor_reals(dy) + r * F;
+        real *dgate = tensor_reals(dx) + r * 2 * F;
+        if (add_to)
+            swiglu_backward_row(true, F, DY, gate, gate + F, dgate, dgate + F);
+        else
+            swiglu_backward_row(false, F, DY, gate, gate + F, dgate, dgate + F);
+    }
+}
+
+void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
+                 Tensor *y, bool add_to) {
+    enum { BLOCKS = 64 };
+    const real *X = tensor_reals(x), grow = (real)(1 / (1 - rate));
+    real *Y = tensor_reals(y);
+    uint64_t threshold = (uint64_t)(rate * 0x1p32);
+    int64_t count = tensor_count(x);
+    PARALLEL(q, count > WORTH)
+    for (int64_t block = first / 4; block < ceil_div(first + count, 4); block += BLOCKS) {
+        uint32_t words[4 * BLOCKS];
+        rng_blocks(seed, stream, (uint64_t)block, BLOCKS, words);
+        int64_t begin = max64(4 * block - first, 0), end = min64(4 * (block + BLOCKS) - first, count);
+        const uint32_t *word = words + begin - (4 * block - first);
+#pragma omp simd
+        for (int64_t i = begin; i < end; i++) {
+            real kept = word[i - begin] >= threshold ? X[i] * grow : 0;
+            Y[i] = add_to ? Y[i] + kept : kept;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+/* Matrix products on CPUs: single-threaded products inside (cpu/gemm.c), threads over fixed tiles of
+ * the result outside. One multi-threaded SGEMM of OpenBLAS gives other bits with other numbers of threads;
+ * tiles that depend on the shape alone do not. */
+#include "common/cpu/kernels_cpu.h"
+
+/* Tiles: as many rows as a core's second cache holds of A, DEPTH columns at a time, since each tile lays out its
+ * columns of B anew, and few columns; then cut down until there are enough for many cores, unless one would get too
+ * small to be efficient. */
+enum { TILES = 16, FEW = 8, TALL = 256, TILE_M = 64, TILE_N = 64 };
+
+/* Equal shares of n, of at most `most`, in units of 32. */
+static int64_t shares(int64_t n, int64_t most) { return ceil_div(ceil_div(n, ceil_div(n, most)), 32) * 32; }
+
+static void plan_tiles(int64_t M, int64_t N, int64_t *m, int64_t *n) {
+    *m = M <= TALL ? M : shares(M, TALL);
+    *n = N;
+    for (int64_t tiles; (tiles = ceil_div(M, *m) * ceil_div(N, *n)) < TILES;) {
+        if (*n >= 2 * TILE_N)
+            *n = shares(*n, ceil_div(*n, 2));
+        else if (*m >= 4 * TILE_M || (*m >= 2 * TILE_M && tiles < FEW))
+            *m = shares(*m, ceil_div(*m, 2));
+        else
+            break;
+    }
+}
+
+/* y (N,M) = x (M,N)^T, in squares that stay in the cache. */
+static void transpose(const Queue *q, int64_t M, int64_t N, const real *x, real *y) {
+    enum { SIDE = 32 };
+    PARALLEL(q, M * N > WORTH)
+    for (int64_t n = 0; n < N; n += SIDE)
+        for (int64_t m = 0; m < M; m += SIDE)
+            for (int64_t j = n; j < min64(n + SIDE, N); j++)
+                for (int64_t i = m; i < min64(m + SIDE, M); i++) y[j * M + i] = x[i * N + j];
+}
+
+void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
+                bool add) {
+    int64_t M = tensor_rows(C), N = tensor_columns(C), lda = tensor_columns(A), ldb = tensor_columns(B);
+    int64_t K = a_t ? tensor_rows(A) : lda, m, n;
+    ASSERT((a_t ? lda : tensor_rows(A)) == M && (b_t ? tensor_rows(B) : ldb) == N &&
+           (b_t ? ldb : tensor_rows(B)) == K);
+    ASSERT(!bias || (tensor_count(bias) == N && !add));
+    const real *a = tensor_reals(A), *b = tensor_reals(B);
+    real *c = tensor_reals(C);
+    /* Every tile would transpose its part of B anew: where there are many rows, it is done once. */
+    Tensor B_t = {0};
+    if (b_t && M >= 4 * TILE_M && !q->openblas) {
+        B_t = tensor_new(C->device, MEMORY_ACTIVATIONS, "transposed", TYPE_REAL, SHAPE(K, N));
+        transpose(q, N, K, b, tensor_reals(&B_t));
+        b_t = false, b = tensor_reals(&B_t), ldb = N;
+    }
+    plan_tiles(M, N, &m, &n);
+    int64_t tiles_n = ceil_div(N, n), tiles = ceil_div(M, m) * tiles_n;
+    Pieces pieces = pieces_new(tiles);
+#pragma omp parallel num_threads(q->threads) if (M * N * K > 64 * WORTH)
+    for (int64_t turn = 0, tile; (tile = pieces_take(&pieces, &turn)) >= 0;) {
+        int64_t i = tile / tiles_n * m, j = tile % tiles_n * n;
+        int64_t rows = min64(m, M - i), columns = min64(n, N - j);
+        cpu_gemm(q, a_t, b_t, rows, columns, K, 1, a_t ? a + i : a + i * lda, lda, b_t ? b + j * ldb : b + j,
+                 ldb, add, c + i * N + j, N);
+        if (!bias) continue;
+        const real *bias_row = tensor_reals(bias) + j; /* while the tile is in the cache */
+        for (int64_t r = 0; r < rows; r++) {
+            real *row = c + (i + r) * N + j;
+#pragma omp simd
+            for (int64_t column = 0; column < columns; column++) row[column] += bias_row[column];
+        }
+    }
+    pieces_free(&pieces);
+    if (B_t.data) tensor_free(&B_t);
+}
+
+void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add) {
+    int64_t M = tensor_rows(x), N = tensor_columns(x);
+    const real *X = tensor_reals(x);
+    real *Y = tensor_reals(y);
+    PARALLEL(q, M * N > WORTH)
+    for (int64_t block = 0; block < ceil_div(N, COLUMN_BLOCK); block++) {
+        int64_t c = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, N - c);
+        real sum[COLUMN_BLOCK] = {0};
+        for (int64_t r = 0; r < M; r++) {
+#pragma omp simd
+            for (int64_t i = 0; i < count; i++) sum[i] += X[r * N + c + i];
+        }
+        for (int64_t i = 0; i < count; i++) Y[c + i] = add ? Y[c + i] + sum[i] : sum[i];
+    }
+}

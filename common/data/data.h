@@ -1,0 +1,41 @@
+/* data: where training examples come from. A Dataset gives windows of T tokens by index, so the order of the
+ * data is a function of (step, row in the global batch) and never of the mesh: row r of step s is window
+ * s * global_batch_size + r.
+ *
+ * Two sources: token shards on disk (data_open_shards below) and the stories that are made on
+ * the fly (datasets/corpus.h). */
+#ifndef DATA_H
+#define DATA_H
+
+#include "common/data/tokenizer.h"
+
+typedef enum { SPLIT_TRAIN, SPLIT_VALIDATION } Split;
+
+#define TARGET_MASKED (-1) /* a position that the loss leaves out */
+
+typedef struct Dataset Dataset;
+struct Dataset {
+    const char *name;       /* for the banner: "stories", or the folder */
+    Tokenizer *tokenizer;   /* owned */
+    int64_t vocab_size;     /* every token is below this */
+    double bytes_per_token; /* text bytes per validation token, for bits per byte; NAN when not known */
+    double entropy_floor;   /* nats per validation token that no model can pass; NAN when not known */
+    double trigram_loss; /* nats per validation token of an interpolated trigram model; NAN when not known */
+
+    /* tokens (T) and targets (T): targets[t] is the token that follows tokens[t], or TARGET_MASKED. Training
+     * windows have any index >= 0; validation windows 0 .. validation_windows(T) - 1. Thread-safe. */
+    void (*window)(const Dataset *data, Split split, int64_t index, int64_t T, int32_t *tokens,
+                   int32_t *targets);
+    int64_t (*validation_windows)(const Dataset *data, int64_t T);
+    void (*close)(Dataset *data);
+};
+
+/* The folder that `make data` left: tokenizer.json and shards (common/data/shards.h). pad: each window holds one
+ * document, behind the END_OF_TEXT that precedes it, cut or padded to T with its padding masked; otherwise
+ * documents are packed. Training windows are visited in a new order each epoch (a keyed permutation of their
+ * numbers). The trigram model is trained on up to 2 M tokens. */
+Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed);
+
+static inline void data_close(Dataset *data) { data->close(data); }
+
+#endif

@@ -1,0 +1,172 @@
+#include "common/draw/timeline.h"
+
+#include "common/draw/gnuplot.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+/* What a span is: a phase of the step, or, behind those, a kind of call. */
+enum { KINDS = PHASES + (int)COMM_KINDS, COMM_ROW = 100 /* of the trace, below the phases */ };
+
+typedef struct {
+    double kind, begin, end; /* doubles all, to travel as such */
+} Span;
+enum { SPAN_NUMBERS = sizeof(Span) / sizeof(double) };
+
+struct Timeline {
+    Comm *comm;
+    Profile *profile;
+    Trace *trace;
+    Span *spans;
+    int64_t count, capacity;
+    bool holds;
+};
+
+static void add(Timeline *t, int kind, double begin, double end) {
+    if (t->count == t->capacity) {
+        t->capacity = 2 * t->capacity + 64;
+        t->spans = xrealloc(t->spans, (size_t)t->capacity * sizeof *t->spans);
+    }
+    t->spans[t->count++] = (Span){kind, begin, end};
+}
+
+static void phase_done(void *context, Phase phase, double begin, double end) {
+    Timeline *t = context;
+    if (!t->holds) add(t, (int)phase, begin, end);
+}
+
+/* ---- the trace ---- */
+
+/* The same for sender and receiver. */
+static int64_t arrow_id(const CommEvent *event, int from, int to) {
+    int64_t parts[] = {event->number, from, to};
+    return (int64_t)(XXH64(parts, sizeof parts, XXH64(event->comm->name, strlen(event->comm->name), 0)) >>
+                     12);
+}
+
+static void trace_call(Trace *trace, const CommEvent *event) {
+    const Comm *comm = event->comm;
+    const CommCall *call = &event->call;
+    TraceRow row = {trace_device(trace), COMM_ROW};
+    trace_span(trace, row, comm_kind_names[call->kind], event->begin, event->end,
+               json_pack("{s:s, s:s, s:I}", "call", comm_call_text(call).text, "group", comm->name, "bytes",
+                         (json_int_t)(call->count * element_bytes(call->type))));
+    if (call->kind == COMM_SEND)
+        trace_arrow_from(trace, row, "message", arrow_id(event, comm->rank, call->peer), event->begin);
+    if (call->kind == COMM_RECV)
+        trace_arrow_to(trace, row, "message", arrow_id(event, call->peer, comm->rank),
+                       event->end - fmin(1e-9, (event->end - event->begin) / 2)); /* the end lies outside */
+}
+
+static void call_done(void *context, const CommEvent *event) {
+    Timeline *t = context;
+    if (!t->holds) add(t, PHASES + (int)event->call.kind, event->begin, event->end);
+    if (t->trace) trace_call(t->trace, event);
+}
+
+Timeline *timeline_new(Comm *comm, Profile *profile, Trace *trace) {
+    Timeline *t = xcalloc(1, sizeof *t);
+    *t = (Timeline){.comm = comm, .profile = profile, .trace = trace};
+    profile_listen(profile, phase_done, t);
+    comm->observer = (CommObserver){call_done, t};
+    if (trace) trace_name_row(trace, (TraceRow){trace_device(trace), COMM_ROW}, "communication");
+    return t;
+}
+
+void timeline_delete(Timeline *t) {
+    if (!t) return;
+    profile_listen(t->profile, NULL, NULL);
+    t->comm->observer = (CommObserver){0};
+    free(t->spans);
+    free(t);
+}
+
+void timeline_clear(Timeline *t) {
+    t->count = 0;
+    t->holds = false;
+}
+
+void timeline_hold(Timeline *t) { t->holds = true; }
+
+/* ---- the picture ---- */
+
+/* Row r of the result are the `most` spans of rank r, those behind the last one with the kind -1; on rank 0 alone. */
+static Span *gather(Timeline *t, int64_t *most) {
+    int n = t->comm->size;
+    int32_t largest = (int32_t)t->count;
+    t->comm->observer = (CommObserver){0}; /* what comes now is not part of the step */
+    comm_all_reduce(t->comm, NULL, &largest, &largest, 1, TYPE_I32, REDUCE_MAX);
+    while (t->count < largest) add(t, -1, 0, 0);
+    Span *all = xmalloc((size_t)max64((int64_t)n * largest, 1) * sizeof *all);
+    comm_all_gather(t->comm, NULL, t->spans, all, (int64_t)largest * SPAN_NUMBERS, TYPE_F64);
+    t->comm->observer = (CommObserver){call_done, t};
+    *most = largest;
+    return all;
+}
+
+static const char *kind_name(int kind) {
+    return kind < PHASES ? phase_names[kind] : comm_kind_names[kind - PHASES];
+}
+
+/* Waiting is pale; everything else has the colour of its place among what is seen. */
+static const char *kind_color(int kind, const bool *seen) {
+    if (kind == PHASE_REDUCE) return "dddddd";
+    int place = 1;
+    for (int k = 0; k < kind; k++) place += seen[k] && k != PHASE_REDUCE;
+    return gnuplot_color(place);
+}
+
+static void write_script(Str *s, const Span *all, int n, int64_t most, const char *title, const char *path) {
+    bool seen[KINDS] = {false};
+    double first = INFINITY, last = -INFINITY;
+    for (int64_t i = 0; i < n * most; i++)
+        if (all[i].kind >= 0) {
+            first = fmin(first, all[i].begin);
+            last = fmax(last, all[i].end);
+            seen[(int)all[i].kind] |= all[i].end > all[i].begin;
+        }
+    double unit = last - first < 1e-3 ? 1e6 : 1e3;
+    gnuplot_terminal(s, path, 1100, 150 + 55 * n);
+    str_printf(s, "set title ");
+    gnuplot_quoted(s, title);
+    str_printf(s,
+               "\nset xlabel '%s'\nset xrange [0:%.9g]\nset yrange [%d:0]\nset key outside bottom center "
+               "horizontal\n"
+               "set border 3\nset tics nomirror\nset ytics (",
+               unit > 1e5 ? "microseconds" : "milliseconds", unit * (last - first) * 1.01, n);
+    for (int r = 0; r < n; r++) str_printf(s, "%s'device %d' %g", r ? ", " : "", r, r + 0.5);
+    str_printf(s, ")\n");
+    for (int64_t i = 0; i < n * most; i++) {
+        if (all[i].kind < 0) continue;
+        int kind = (int)all[i].kind;
+        int64_t device = i / most;
+        double top = (double)device + (kind < PHASES ? 0.1 : 0.5);
+        str_printf(s,
+                   "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid border rgb '#ffffff' "
+                   "linewidth 0.5 fillcolor rgb '#%s'\n",
+                   unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
+                   kind_color(kind, seen));
+    }
+    str_printf(s, "plot ");
+    for (int kind = 0, drawn = 0; kind < KINDS; kind++)
+        if (seen[kind])
+            str_printf(s, "%sNaN with boxes fillstyle solid linecolor rgb '#%s' title '%s'",
+                       drawn++ ? ", " : "", kind_color(kind, seen),
+                       kind == PHASE_REDUCE ? "waiting" : kind_name(kind));
+    str_printf(s, "\n");
+}
+
+void timeline_draw(Timeline *t, const char *title, const char *path) {
+    int64_t most;
+    Span *all = gather(t, &most);
+    if (t->comm->rank == 0 && most > 0) {
+        Str script = {0};
+        GnuplotJob job;
+        write_script(&script, all, t->comm->size, most, title, path);
+        if (gnuplot_start(&job, &script, path)) gnuplot_wait(&job);
+        str_free(&script);
+    }
+    free(all);
+}

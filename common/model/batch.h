@@ -1,0 +1,37 @@
+/* batch: windows of a dataset as tensors, the loss on a split, and what it costs when a number
+ * is not finite. */
+#ifndef BATCH_H
+#define BATCH_H
+
+#include "common/comm/comm.h"
+#include "common/data/data.h"
+#include "common/model/model.h"
+
+typedef struct {
+    Tensor ids, targets; /* (rows,T) int32 */
+    int64_t real;        /* targets that count: not masked */
+} Batch;
+
+Batch batch_new(Device *device, int64_t rows, int64_t T);
+void batch_free(Batch *batch);
+/* Rows first_window .. of the split. */
+void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_window);
+/* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
+Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
+
+/* A model whose V is 0 takes the data's vocabulary; one whose V is too small for the data is
+ * refused, exit 2. */
+void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
+
+/* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. comm: ranks with
+ * the same model that share the work and get the bits that one of them would; NULL: this device alone. */
+double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows, Comm *comm);
+
+/* Ends the program when a step's loss or the norm of its gradient is not finite: runs the step's
+ * micro-batches of `rows` windows again and names the first op in which such a number appears: "forward of
+ * linear 'blocks.0.qkv.weight'". comm: ranks with slices of the batch, which all know the same loss and norm; the first
+ * of them that finds the op speaks. */
+void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
+                  double grad_norm, Comm *comm);
+
+#endif

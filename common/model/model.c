@@ -1,0 +1,291 @@
+#include "common/model/model.h"
+
+#include "common/tensor/kernels.h"
+#include "common/base/rng.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- initial values ---- */
+
+static void fill(Param *p, real value) {
+    for (int64_t i = 0; p->data.data && i < tensor_count(&p->data); i++) tensor_reals(&p->data)[i] = value;
+}
+
+static void fill_normal(const Model *m, Param *p, double deviation) {
+    if (!p->data.data) return;
+    rng_fill_normal(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), deviation, p->data.data);
+}
+
+/* Glorot & Bengio 2010 */
+static void fill_xavier(const Model *m, Param *p, int64_t in, int64_t out) {
+    double limit = sqrt(6.0 / (double)(in + out));
+    if (!p->data.data) return;
+    rng_fill_uniform(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), -limit, limit, p->data.data);
+}
+
+static Param *add_param(Model *m, const char *prefix, const char *suffix, Shape shape) {
+    char *name = xprintf("%s%s", prefix, suffix);
+    Param *p = params_add(&m->params, name, shape);
+    free(name);
+    return p;
+}
+
+static Param *add_embedding(Model *m, const char *name, int64_t rows) {
+    Param *p = add_param(m, name, ".weight", SHAPE(rows, m->config.C));
+    fill_normal(m, p,
+                m->config.init == INIT_XAVIER ? 1 / sqrt((double)m->config.C) : m->config.init_deviation);
+    return p;
+}
+
+static Norm add_norm(Model *m, const char *name) {
+    Norm norm = {add_param(m, name, ".weight", SHAPE(m->config.C)), NULL};
+    fill(norm.gain, 1);
+    if (m->config.norm == NORM_LAYERNORM && m->config.bias) {
+        norm.bias = add_param(m, name, ".bias", SHAPE(m->config.C));
+        fill(norm.bias, 0);
+    }
+    return norm;
+}
+
+/* ---- the layers of one device ---- */
+
+static void linear_create(Model *m, Linear *layer, const char *name, int64_t in, int64_t out, int parts,
+                          const int64_t *part_sizes, LinearSplit split) {
+    (void)parts;
+    layer->split = split;
+    layer->weight = add_param(m, name, ".weight", SHAPE(in, out));
+    layer->weight->in_matmul = true;
+    bool into_residual = split == SPLIT_ROWS;
+    if (m->config.init == INIT_XAVIER)
+        fill_xavier(m, layer->weight, in, part_sizes[0]); /* of fused parts, the first: the queries */
+    else /* Radford et al. 2019: the residual stream sums 2 L of these */
+        fill_normal(m, layer->weight,
+                    m->config.init_deviation / (into_residual ? sqrt(2.0 * (double)m->config.L) : 1));
+    if (!m->config.bias) return;
+    layer->bias = add_param(m, name, ".bias", SHAPE(out));
+    fill(layer->bias, 0);
+}
+
+static Tensor *linear(Model *m, Tape *tape, const Linear *layer, Tensor *x) {
+    (void)m;
+    return op_linear(tape, x, layer->weight, layer->bias);
+}
+
+static Tensor *norm(Model *m, Tape *tape, const Norm *layer, Tensor *x) {
+    if (m->config.norm == NORM_RMSNORM) return op_rmsnorm(tape, x, layer->gain, m->config.norm_eps);
+    return op_layernorm(tape, x, layer->gain, layer->bias, m->config.norm_eps);
+}
+
+static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, int64_t first_position) {
+    return op_embedding(tape, ids, m->token, m->position, first_position);
+}
+
+static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {
+    return op_head_loss(tape, x, m->head, m->head_bias, m->config.tied ? 1 : 0, targets);
+}
+
+static Tensor *logits(Model *m, Tape *tape, Tensor *x) { return op_logits(tape, x, m->head, m->head_bias); }
+
+const LayerTable layers_serial = {linear_create, linear, norm, embedding, head_loss, logits};
+
+/* ---- building ---- */
+
+static void add_block(Model *m, int64_t l) {
+    const ModelConfig *c = &m->config;
+    Block *block = &m->blocks[l];
+    int64_t D = c->C / c->H, inner = c->activation == ACTIVATION_SWIGLU ? 2 * c->F : c->F;
+    const int64_t qkv[] = {c->H * D, c->K * D, c->K * D}, up[] = {c->F, c->F}, whole[] = {c->C};
+    char name[64];
+#define NAME(part) (snprintf(name, sizeof name, "blocks.%" PRId64 "." part, l), name)
+    block->norm1 = add_norm(m, NAME("norm1"));
+    m->layers->linear_create(m, &block->qkv, NAME("qkv"), c->C, (c->H + 2 * c->K) * D, 3, qkv, SPLIT_COLUMNS);
+    m->layers->linear_create(m, &block->attention_out, NAME("attention_out"), c->H * D, c->C, 1, whole,
+                             SPLIT_ROWS);
+    block->norm2 = add_norm(m, NAME("norm2"));
+    m->layers->linear_create(m, &block->ffn_up, NAME("ffn_up"), c->C, inner, (int)(inner / c->F), up,
+                             SPLIT_COLUMNS);
+    m->layers->linear_create(m, &block->ffn_down, NAME("ffn_down"), c->F, c->C, 1, whole, SPLIT_ROWS);
+#undef NAME
+}
+
+static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
+    Tensor table = tensor_new(device, MEMORY_ACTIVATIONS, "rope table", TYPE_REAL, SHAPE(T, D));
+    for (int64_t t = 0; t < T; t++) {
+        for (int64_t i = 0; i < D / 2; i++) {
+            double angle = (double)t * pow(10000.0, -2.0 * (double)i / (double)D);
+            tensor_reals(&table)[t * D + i] = (real)cos(angle);
+            tensor_reals(&table)[t * D + D / 2 + i] = (real)sin(angle);
+        }
+    }
+    return table;
+}
+
+Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers) {
+    Model *m = xcalloc(1, sizeof *m);
+    m->config = *config;
+    m->seed = seed;
+    m->device = m->params.device = device;
+    m->layers = layers;
+    m->heads = config->H;
+    m->key_value_heads = config->K;
+    m->token = add_embedding(m, "token", config->V);
+    if (config->positions == POSITIONS_LEARNED)
+        m->position = add_embedding(m, "position", config->T);
+    else if (device)
+        m->rope_table = rope_table_new(device, config->T, config->C / config->H);
+    m->blocks = xcalloc((size_t)config->L, sizeof *m->blocks);
+    for (int64_t l = 0; l < config->L; l++) add_block(m, l);
+    if (config->norm_place == NORM_PRE) m->norm_final = add_norm(m, "norm_final");
+    if (config->tied) {
+        m->head = m->token;
+        m->token->uses = 2; /* 0: the look-up, 1: the head */
+    } else {
+        m->head = add_param(m, "head", ".weight", SHAPE(config->V, config->C));
+        if (config->init == INIT_XAVIER)
+            fill_xavier(m, m->head, config->C, config->V);
+        else
+            fill_normal(m, m->head, config->init_deviation);
+    }
+    m->head->in_matmul = true;
+    if (config->bias && !config->tied) {
+        m->head_bias = add_param(m, "head", ".bias", SHAPE(config->V));
+        fill(m->head_bias, 0);
+    }
+    return m;
+}
+
+void model_delete(Model *m) {
+    params_free(&m->params);
+    if (m->rope_table.data) tensor_free(&m->rope_table);
+    free(m->blocks);
+    free(m);
+}
+
+/* ---- running ---- */
+
+/* y = f(x) where x is read no more */
+static Tensor *last(Tape *tape, Tensor *y, Tensor *x) {
+    if (y != x) tape_drop(tape, x);
+    return y;
+}
+
+/* The residual dropout of branch 0 (attention) or 1 (ffn) in block l. */
+static Tensor *drop(Model *m, Tape *tape, Tensor *x, int64_t l, int branch, const Pass *pass) {
+    if (!pass->training || m->config.dropout == 0) return x;
+    char name[64];
+    snprintf(name, sizeof name, "dropout.%" PRId64 ".%s", l, branch ? "ffn" : "attention");
+    int64_t window = m->config.T * m->config.C;
+    return op_dropout(
+        tape, x, (DropoutSite){m->config.dropout, m->seed, rng_stream(name), pass->first_sample * window});
+}
+
+static Tensor *attention(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {
+    const Block *block = &m->blocks[l];
+    int64_t H = m->heads, K = m->key_value_heads;
+    Tensor *qkv = m->layers->linear(m, tape, &block->qkv, x);
+    if (m->config.positions == POSITIONS_ROPE)
+        qkv = last(tape, op_rope(tape, qkv, &m->rope_table, H, K, pass->first_position), qkv);
+    Tensor *out =
+        pass->caches ? op_attention_cached(tape, qkv, H, K, &pass->caches[l]) : op_attention(tape, qkv, H, K);
+    tape_drop(tape, qkv);
+    out = last(tape, m->layers->linear(m, tape, &block->attention_out, out), out);
+    return last(tape, drop(m, tape, out, l, 0, pass), out);
+}
+
+static Tensor *ffn(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {
+    const Block *block = &m->blocks[l];
+    Tensor *h = m->layers->linear(m, tape, &block->ffn_up, x);
+    Activation a = m->config.activation;
+    h = last(tape,
+             a == ACTIVATION_RELU   ? op_relu(tape, h)
+             : a == ACTIVATION_GELU ? op_gelu(tape, h)
+                                    : op_swiglu(tape, h),
+             h);
+    h = last(tape, m->layers->linear(m, tape, &block->ffn_down, h), h);
+    return last(tape, drop(m, tape, h, l, 1, pass), h);
+}
+
+static Tensor *add(Tape *tape, Tensor *x, Tensor *branch) {
+    Tensor *y = op_add(tape, x, branch);
+    tape_drop(tape, branch);
+    tape_drop(tape, x);
+    return y;
+}
+
+static Tensor *run_block(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {
+    const LayerTable *layers = m->layers;
+    const Block *block = &m->blocks[l];
+    if (m->config.norm_place == NORM_PRE) {
+        Tensor *h = layers->norm(m, tape, &block->norm1, x);
+        x = add(tape, x, last(tape, attention(m, tape, h, l, pass), h));
+        h = layers->norm(m, tape, &block->norm2, x);
+        return add(tape, x, last(tape, ffn(m, tape, h, l, pass), h));
+    }
+    x = add(tape, x, attention(m, tape, x, l, pass));
+    x = last(tape, layers->norm(m, tape, &block->norm1, x), x);
+    x = add(tape, x, ffn(m, tape, x, l, pass));
+    return last(tape, layers->norm(m, tape, &block->norm2, x), x);
+}
+
+typedef struct {
+    Model *model;
+    int64_t block;
+    Pass pass;
+} BlockContext;
+
+static Tensor *block_segment(void *context, Tape *tape, Tensor *x) {
+    const BlockContext *c = context;
+    return run_block(c->model, tape, x, c->block, &c->pass);
+}
+
+Tensor *model_embed(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
+    return m->layers->embedding(m, tape, ids, pass->first_position);
+}
+
+Tensor *model_blocks(Model *m, Tape *tape, Tensor *x, int64_t from, int64_t to, const Pass *pass) {
+    for (int64_t l = from; l < to; l++) {
+        if (m->before_block) m->before_block(m->hook_context, m, l);
+        if (m->recompute && tape->recording) {
+            BlockContext context = {m, l, *pass};
+            x = last(tape, op_recompute(tape, x, block_segment, &context, sizeof context), x);
+        } else {
+            x = run_block(m, tape, x, l, pass);
+        }
+        if (m->after_block) m->after_block(m->hook_context, m, l);
+    }
+    return x;
+}
+
+static Tensor *final_norm(Model *m, Tape *tape, Tensor *x) {
+    if (m->config.norm_place == NORM_POST) return x; /* the last block ended in one */
+    return last(tape, m->layers->norm(m, tape, &m->norm_final, x), x);
+}
+
+Tensor *model_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {
+    x = final_norm(m, tape, x);
+    return last(tape, m->layers->head_loss(m, tape, x, targets), x);
+}
+
+Tensor *model_logits(Model *m, Tape *tape, Tensor *x) {
+    x = final_norm(m, tape, x);
+    return last(tape, m->layers->logits(m, tape, x), x);
+}
+
+/* ---- about the model ---- */
+
+double model_flops_per_token(const Model *m) {
+    const ModelConfig *c = &m->config;
+    return 6.0 * (double)params_matmul_count(&m->params) + 6.0 * (double)c->L * (double)c->C * (double)c->T;
+}
+
+void model_print(const Model *m, FILE *out) {
+    for (int i = 0; i < m->params.count; i++) {
+        const Tensor *t = &m->params.items[i]->data;
+        fprintf(out, "%-32s %-16s %12" PRId64 "\n", t->name, shape_text(t->shape).text, tensor_count(t));
+    }
+    int64_t count = params_count(&m->params);
+    fprintf(out, "%" PRId64 " parameters, %" PRId64 " of them in matrix products, %" PRId64 " bytes\n", count,
+            params_matmul_count(&m->params), count * element_bytes(TYPE_REAL));
+}

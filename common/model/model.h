@@ -1,0 +1,92 @@
+/* model: the GPT family from one config.
+ *
+ *   embed     x = token[ids] (+ position)                               (B,T,C)
+ *   block     pre-norm:  x += drop(attention(norm1 x));  x += drop(ffn(norm2 x))
+ *             post-norm: x = norm1(x + drop(attention x)); x = norm2(x + drop(ffn x))
+ *   loss      head and cross-entropy, after a last norm when pre-norm
+ *
+ * The model is built through a table of layers that a later chapter replaces by parallel ones, and any range
+ * of blocks runs alone, with hooks before and after each: no chapter copies the model. */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "common/config/config.h"
+#include "common/tensor/ops.h"
+
+typedef struct Model Model;
+
+/* Which axis of its weight a linear gives up when the model is cut over devices. */
+typedef enum { SPLIT_COLUMNS, SPLIT_ROWS } LinearSplit;
+typedef struct {
+    Param *weight, *bias; /* (in, out), (out) or NULL */
+    LinearSplit split;
+} Linear;
+typedef struct {
+    Param *gain, *bias; /* (C), (C) or NULL */
+} Norm;
+typedef struct {
+    Norm norm1, norm2;
+    Linear qkv, attention_out; /* (C,(H+2K)D), (H D,C) */
+    Linear ffn_up, ffn_down;   /* (C,F) or for swiglu (C,2F) = [gate | up], (F,C) */
+} Block;
+
+/* What a pass through the model needs to know. */
+typedef struct {
+    bool training;          /* dropout is active */
+    int64_t first_sample;   /* step * global batch + row of the first window: what dropout draws from */
+    int64_t first_position; /* of the first token, when generating */
+    KeyValueCache *caches;  /* one for each layer when generating, else NULL */
+} Pass;
+
+typedef struct {
+    void (*linear_create)(Model *model, Linear *layer, const char *name, int64_t in, int64_t out, int parts,
+                          const int64_t *part_sizes, LinearSplit split);
+    Tensor *(*linear)(Model *model, Tape *tape, const Linear *layer, Tensor *x);
+    Tensor *(*norm)(Model *model, Tape *tape, const Norm *layer, Tensor *x);
+    Tensor *(*embedding)(Model *model, Tape *tape, Tensor *ids, int64_t first_position);
+    Tensor *(*head_loss)(Model *model, Tape *tape, Tensor *x, const Tensor *targets);
+    Tensor *(*logits)(Model *model, Tape *tape, Tensor *x);
+} LayerTable;
+extern const LayerTable layers_serial;
+
+struct Model {
+    ModelConfig config;
+    uint64_t seed;
+    Device *device;
+    const LayerTable *layers;
+    Params params;
+    int64_t heads, key_value_heads; /* that this device computes */
+
+    Param *token, *position; /* (V,C), (T,C) or NULL */
+    Block *blocks;           /* L */
+    Norm norm_final;         /* pre-norm only */
+    Param *head, *head_bias; /* (V,C), token itself when tied; (V) or NULL */
+    Tensor rope_table;       /* (T,D) = [cos | sin] */
+
+    bool recompute;                                                   /* keep each block's input only */
+    void (*before_block)(void *context, Model *model, int64_t block); /* hooks, may be NULL */
+    void (*after_block)(void *context, Model *model, int64_t block);
+    void *hook_context;
+};
+
+/* Builds and initialises: every weight is a function of (seed, its name, the element's index in the whole).
+ * device NULL: the shapes alone, for model_print; no memory is taken. */
+Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers);
+void model_delete(Model *model);
+
+/* ids (B,T) int32 to x (B,T,C). */
+Tensor *model_embed(Model *model, Tape *tape, Tensor *ids, const Pass *pass);
+/* Blocks from .. to - 1 on x (B,T,C). */
+Tensor *model_blocks(Model *model, Tape *tape, Tensor *x, int64_t from, int64_t to, const Pass *pass);
+/* The sum over real targets (B,T) of the cross-entropy in nats: a scalar (1) in double. */
+Tensor *model_loss(Model *model, Tape *tape, Tensor *x, const Tensor *targets);
+/* logits (B,T,V); forward only. */
+Tensor *model_logits(Model *model, Tape *tape, Tensor *x);
+
+/* FLOPs of training on one token: 6 N + 6 L C T with N the weights in matrix products,
+ * attention being causal. */
+double model_flops_per_token(const Model *model);
+/* Every parameter with its shape, then the count and the bytes. */
+void model_print(const Model *model, FILE *out);
+
+#endif

@@ -1,0 +1,45 @@
+#include "common/run/banner.h"
+
+#include "common/run/machine.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops) {
+    const ModelConfig *m = &model->config;
+    int threads = model->device->queue.threads;
+    int64_t count = params_count(&model->params);
+    printf("%s\n", base_program());
+    printf("  device    %d CPU thread%s, products %s; OpenBLAS kernels for %s, %.0f GFLOP/s measured\n",
+           threads, threads > 1 ? "s" : "", config->gemm == GEMM_OWN ? "our own" : "by OpenBLAS",
+           machine_blas_kernels(), peak_gflops);
+    char *hint = machine_blas_hint();
+    if (hint) printf("            %s\n", hint);
+    free(hint);
+    printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
+           ", vocabulary %" PRId64 "\n",
+           config->preset, m->L, m->C, m->H, m->T, m->V);
+    printf("            %" PRId64 " parameters, %.1f MB; training holds 4 of each\n", count,
+           (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
+    printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
+    if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
+    if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);
+    printf("\n  training  %" PRId64 " steps of %" PRId64 " windows (%" PRId64 " micro-batch%s of %" PRId64
+           "%s), %" PRId64 " tokens a step\n",
+           config->max_steps, config->global_batch, config->num_microbatches,
+           config->num_microbatches > 1 ? "es" : "", config->micro_batch,
+           config->data_parallel > 1 ? " on each device" : "", config->global_batch * m->T);
+}
+
+void print_result(const Dataset *data, double loss) {
+    printf("validation loss %.4f nats per token", loss);
+    if (isfinite(data->bytes_per_token))
+        printf(", %.3f bits per byte", loss / log(2) / data->bytes_per_token);
+    printf("\n");
+    double trigram = data->trigram_loss, floor = data->entropy_floor;
+    if (isfinite(trigram) && loss >= trigram) printf("not yet below the trigram model's %.4f\n", trigram);
+    if (isfinite(trigram) && isfinite(floor) && loss < trigram)
+        printf("gap between trigram %.4f and floor %.4f closed: %.1f%%\n", trigram, floor,
+               100 * (trigram - loss) / (trigram - floor));
+}

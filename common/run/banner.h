@@ -1,0 +1,15 @@
+/* banner: what a training program says before it starts, and of its result. */
+#ifndef BANNER_H
+#define BANNER_H
+
+#include "common/config/config.h"
+#include "common/data/data.h"
+#include "common/model/model.h"
+
+/* Device, model, data and batch, a line each. peak_gflops as machine_peak_gflops measured it. */
+void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops);
+
+/* The validation loss, and where it lies between the two lines of the data. */
+void print_result(const Dataset *data, double loss);
+
+#endif

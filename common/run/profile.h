@@ -1,0 +1,68 @@
+/* profile: where the time of a step goes. Puts a meter in front of a device's kernels, listens to the tape,
+ * and so knows of each kernel which op of the model called it, and in which phase of the step.
+ *
+ * The tape tells forward and the two halves of backward apart; the other phases are named by the program,
+ * with profile_phase, as it enters them. Time is charged without a gap: what is spent between two kernels
+ * belongs to the phase too. All calls accept a profile that is NULL and then do nothing. */
+#ifndef PROFILE_H
+#define PROFILE_H
+
+#include "common/tensor/meter.h"
+#include "common/tensor/tape.h"
+#include "common/run/trace.h"
+
+typedef enum {
+    PHASE_NONE, /* what no phase was named for */
+    PHASE_DATA,
+    PHASE_FORWARD,
+    PHASE_BACKWARD,       /* outside its ops */
+    PHASE_BACKWARD_INPUT, /* an op's backward towards its inputs */
+    PHASE_BACKWARD_PARAM, /* ... towards its parameters */
+    PHASE_RECOMPUTE,      /* forward once more, inside backward */
+    PHASE_REDUCE,         /* waiting for what other devices add */
+    PHASE_CLIP,
+    PHASE_OPTIMIZER,
+    PHASE_EVALUATION,
+    PHASES
+} Phase;
+extern const char *const phase_names[PHASES];
+
+/* What one op did in one phase, over all blocks and steps. Outside the tape a kernel stands for an op. */
+typedef struct {
+    char op[32];    /* "linear" */
+    char layer[32]; /* without its block, "ffn_up"; "" for an op without a weight */
+    Phase phase;
+    int64_t calls;  /* of kernels */
+    double seconds; /* inside kernels */
+    double bound;   /* ... that the shortest possible time was, by the roof; 0 without one */
+    Cost cost;
+} ProfileRow;
+
+typedef struct Profile Profile;
+
+/* tape NULL: the named phases alone, which costs next to nothing.
+ * roof: seconds that a kernel of this cost takes at best on this machine; NULL: not known.
+ * trace: where to write every step, op and kernel; NULL: nowhere. */
+typedef double (*RoofFn)(const void *machine, Cost cost);
+Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace);
+void profile_delete(Profile *profile); /* takes the meter and the observer away again */
+
+/* Is told of each phase that the program names, when it is over. */
+typedef void (*PhaseFn)(void *context, Phase phase, double begin, double end);
+void profile_listen(Profile *profile, PhaseFn listener, void *context);
+
+void profile_step_begin(Profile *profile, int64_t step);
+void profile_phase(Profile *profile, Phase phase);
+void profile_step_end(Profile *profile);
+
+/* ---- sums over the steps since profile_new or profile_clear ---- */
+
+void profile_clear(Profile *profile);
+int64_t profile_steps(const Profile *profile);
+double profile_seconds(const Profile *profile, Phase phase);
+/* ... and what this process had of its cores meanwhile; phases that the program names, with all that is inside them. */
+double profile_core_seconds(const Profile *profile, Phase phase);
+/* In the order in which they first ran. */
+const ProfileRow *profile_rows(const Profile *profile, int *count);
+
+#endif

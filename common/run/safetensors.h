@@ -1,0 +1,84 @@
+/* safetensors: named arrays in one file, in the format of https://github.com/huggingface/safetensors
+ * (Python's safetensors.numpy.load_file opens what is written here, and the other way round).
+ *
+ *   8 bytes   length of the header, little-endian
+ *   header    JSON: {"__metadata__": {key: text}, name: {"dtype", "shape", "data_offsets": [begin, end]},
+ * ...} data      the arrays, without gaps, little-endian
+ *
+ * The reader maps the file and believes nothing in it: lengths, types, shapes, offsets, overlaps and names
+ * are checked when it is opened, and a file that fails is refused with its name and the reason. */
+#ifndef SAFETENSORS_H
+#define SAFETENSORS_H
+
+#include "common/base/base.h"
+
+#include <jansson.h>
+
+typedef enum {
+    ARRAY_F64,
+    ARRAY_F32,
+    ARRAY_F16,
+    ARRAY_BF16,
+    ARRAY_I64,
+    ARRAY_I32,
+    ARRAY_I16,
+    ARRAY_I8,
+    ARRAY_U64,
+    ARRAY_U32,
+    ARRAY_U16,
+    ARRAY_U8,
+    ARRAY_BOOL,
+} ArrayType;
+
+#ifdef REAL_DOUBLE
+#    define ARRAY_REAL ARRAY_F64
+#else
+#    define ARRAY_REAL ARRAY_F32
+#endif
+
+enum { ARRAY_RANK_MAX = 4 };
+
+/* One list of these serves both ways: saving reads `data`, loading fills it. */
+typedef struct {
+    const char *name;
+    ArrayType type;
+    int rank; /* 0 is a single number */
+    int64_t shape[ARRAY_RANK_MAX];
+    void *data;
+} NamedArray;
+
+const char *array_type_name(ArrayType type);  /* "F32" */
+int64_t array_count(const NamedArray *array); /* elements */
+int64_t array_bytes(const NamedArray *array);
+/* Element i as a double; `data` need not be aligned. */
+double array_element(const NamedArray *array, int64_t i);
+/* Two shapes alike? */
+bool array_same_shape(const NamedArray *a, const NamedArray *b);
+
+/* Writes the arrays through a temporary name, synced: a reader sees the old file or the new one. `metadata`
+ * is an object of strings, or NULL. */
+void safetensors_write(const char *path, const NamedArray *arrays, int64_t count, const json_t *metadata);
+
+typedef struct {
+    char *path;
+    NamedArray
+        *arrays; /* in file order; their data lies in the mapped file: read-only, perhaps not aligned */
+    int64_t count;
+    json_t *header;
+    const void *map;
+    size_t map_bytes;
+} Safetensors;
+
+Safetensors *safetensors_open(const char *path);
+void safetensors_close(Safetensors *file);
+/* The array of that name; NULL when there is none. */
+const NamedArray *safetensors_find(const Safetensors *file, const char *name);
+/* Text that was stored beside the arrays; NULL when there is none. */
+const char *safetensors_metadata(const Safetensors *file, const char *key);
+/* Copies the array called want->name into want->data. Its shape must be the wanted one; its type too, except
+ * that floating-point types become F32 or F64, so a float program reads what a double one wrote. */
+void safetensors_read(const Safetensors *file, const NamedArray *want);
+/* Fills every array of the list, and refuses a file that holds others besides. */
+void safetensors_read_all(const Safetensors *file, const NamedArray *wants, int64_t count);
+
+#endif

@@ -1,0 +1,105 @@
+#include "common/run/snapshot.h"
+
+#include "common/config/config_json.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- tensors as the checkpoint's arrays ---- */
+
+typedef struct {
+    NamedArray *items;
+    int64_t count;
+} Arrays;
+
+static void add(Arrays *arrays, const char *prefix, const Tensor *t) {
+    if (!t->data) return;
+    arrays->items = xrealloc(arrays->items, (size_t)(arrays->count + 1) * sizeof *arrays->items);
+    NamedArray *a = &arrays->items[arrays->count++];
+    *a = (NamedArray){xprintf("%s%s", prefix, t->name), ARRAY_REAL, t->shape.rank, {0}, t->data};
+    memcpy(a->shape, t->shape.size, sizeof a->shape);
+}
+
+static Arrays weights(const Model *model) {
+    Arrays arrays = {0};
+    for (int i = 0; i < model->params.count; i++) add(&arrays, "", &model->params.items[i]->data);
+    return arrays;
+}
+
+static Arrays moments(const Optimizer *optimizer) {
+    Arrays arrays = {0};
+    for (int i = 0; i < optimizer->params->count; i++) {
+        add(&arrays, "m.", &optimizer->m[i]);
+        add(&arrays, "v.", &optimizer->v[i]);
+    }
+    return arrays;
+}
+
+static void free_arrays(Arrays arrays) {
+    for (int64_t i = 0; i < arrays.count; i++) free((char *)(uintptr_t)arrays.items[i].name);
+    free(arrays.items);
+}
+
+/* ---- save and load ---- */
+
+static char *hash_text(const Tokenizer *tokenizer) {
+    return xprintf("%016" PRIx64, tokenizer_hash(tokenizer));
+}
+
+void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
+                   const Tokenizer *tokenizer) {
+    CheckpointWriter *writer = checkpoint_begin(config->output_dir, optimizer->step);
+    Arrays w = weights(model), m = moments(optimizer);
+    checkpoint_put_arrays(writer, "model.safetensors", w.items, w.count);
+    checkpoint_put_arrays(writer, "optimizer.safetensors", m.items, m.count);
+    tokenizer_save(tokenizer, checkpoint_put_file(writer, "tokenizer.json"));
+    char *hash = hash_text(tokenizer);
+    json_t *state = json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)optimizer->step, "next_window",
+                              (json_int_t)(optimizer->step * config->global_batch), "tokenizer_hash", hash,
+                              "config", config_to_json(config));
+    checkpoint_put_json(writer, "state.json", state);
+    checkpoint_commit(writer);
+    json_decref(state);
+    free(hash);
+    free_arrays(w);
+    free_arrays(m);
+}
+
+ModelConfig snapshot_model_config(const Checkpoint *checkpoint) {
+    char *path = checkpoint_path(checkpoint, "state.json");
+    json_t *state = checkpoint_read_json(checkpoint, "state.json");
+    ModelConfig config = config_model_from_json(json_object_get(state, "config"), path);
+    json_decref(state);
+    free(path);
+    return config;
+}
+
+void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer,
+                   const Tokenizer *tokenizer) {
+    json_t *state = checkpoint_read_json(checkpoint, "state.json");
+    const char *saved = json_string_value(json_object_get(state, "tokenizer_hash"));
+    char *hash = hash_text(tokenizer);
+    CHECK(saved && !strcmp(saved, hash), "use the data that the checkpoint was trained on",
+          "'%s' was trained with another tokenizer (%s, not %s)", checkpoint->folder, saved ? saved : "none",
+          hash);
+    Arrays w = weights(model);
+    checkpoint_read_arrays(checkpoint, "model.safetensors", w.items, w.count);
+    free_arrays(w);
+    if (optimizer) {
+        Arrays m = moments(optimizer);
+        checkpoint_read_arrays(checkpoint, "optimizer.safetensors", m.items, m.count);
+        free_arrays(m);
+        optimizer->step = checkpoint->step;
+    }
+    json_decref(state);
+    free(hash);
+}
+
+void snapshot_warn_differences(const Checkpoint *checkpoint, const Config *config) {
+    json_t *state = checkpoint_read_json(checkpoint, "state.json");
+    char *differences = config_differences(config, json_object_get(state, "config"));
+    if (differences) warn("the run goes on with other flags than it was saved with: %s", differences);
+    free(differences);
+    json_decref(state);
+}

@@ -1,0 +1,107 @@
+#define _GNU_SOURCE
+#include "common/tensor/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+const char *const memory_class_names[MEMORY_CLASSES] = {"parameters", "gradients", "optimizer", "activations",
+                                                        "communication"};
+
+struct FreeList {
+    int64_t bytes; /* of each block */
+    void **blocks;
+    int count, capacity;
+};
+
+Device *device_new(const struct Kernels *kernels, int64_t budget) {
+    Device *device = xcalloc(1, sizeof *device);
+    device->kernels = kernels;
+    device->budget = budget;
+    return device;
+}
+
+void device_delete(Device *device) {
+    for (int i = 0; i < device->free_list_count; i++) {
+        for (int j = 0; j < device->free_lists[i].count; j++) free(device->free_lists[i].blocks[j]);
+        free(device->free_lists[i].blocks);
+    }
+    free(device->free_lists);
+    free(device);
+}
+
+/* ---- blocks ---- */
+
+enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20 };
+
+static int64_t block_bytes(int64_t bytes) {
+    int64_t unit = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
+    return ceil_div(max64(bytes, 1), unit) * unit;
+}
+
+static void *block_new(int64_t bytes) {
+    bool huge = bytes >= 2 * HUGE_PAGE;
+    void *block = aligned_alloc(huge ? HUGE_PAGE : CACHE_LINE, (size_t)bytes);
+    CHECK(block, "close other programs, or make the model or the batch smaller", "no memory for %lld bytes",
+          (long long)bytes);
+#ifdef MADV_HUGEPAGE
+    if (huge) madvise(block, (size_t)bytes, MADV_HUGEPAGE); /* a hint: failing is fine */
+#endif
+    return block;
+}
+
+static FreeList *free_list(Device *device, int64_t bytes) {
+    for (int i = 0; i < device->free_list_count; i++)
+        if (device->free_lists[i].bytes == bytes) return &device->free_lists[i];
+    device->free_lists =
+        xrealloc(device->free_lists, (size_t)(device->free_list_count + 1) * sizeof *device->free_lists);
+    FreeList *list = &device->free_lists[device->free_list_count++];
+    *list = (FreeList){.bytes = bytes};
+    return list;
+}
+
+/* ---- the account ---- */
+
+static int64_t total(const int64_t bytes[MEMORY_CLASSES]) {
+    int64_t sum = 0;
+    for (int c = 0; c < MEMORY_CLASSES; c++) sum += bytes[c];
+    return sum;
+}
+
+static void over_budget(const Device *device, MemoryClass class, int64_t bytes, const char *name) {
+    Str totals = {0};
+    for (int c = 0; c < MEMORY_CLASSES; c++)
+        if (device->memory.now[c])
+            str_printf(&totals, ", %s %.1f MB", memory_class_names[c], (double)device->memory.now[c] * 1e-6);
+    double over = (double)(total(device->memory.now) + bytes - device->budget) * 1e-6;
+    const char *help = class == MEMORY_ACTIVATIONS
+                           ? "try a smaller --micro-batch-size, --recompute, or a larger --device-memory"
+                           : "try a smaller model, more devices, or a larger --device-memory";
+    fail(1, help, "%s '%s' needs %.1f MB and passes the budget of %.1f MB by %.1f MB; held: %.1f MB%s",
+         memory_class_names[class], name, (double)bytes * 1e-6, (double)device->budget * 1e-6, over,
+         (double)total(device->memory.now) * 1e-6, totals.data ? totals.data : "");
+}
+
+void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {
+    MemoryUse *use = &device->memory;
+    if (device->budget && total(use->now) + bytes > device->budget) over_budget(device, class, bytes, name);
+    use->now[class] += bytes;
+    use->peak[class] = max64(use->peak[class], use->now[class]);
+    if (total(use->now) > use->joint_peak) {
+        use->joint_peak = total(use->now);
+        memcpy(use->at_joint_peak, use->now, sizeof use->now);
+    }
+    FreeList *list = free_list(device, block_bytes(bytes));
+    return list->count ? list->blocks[--list->count] : block_new(list->bytes);
+}
+
+void device_free(Device *device, MemoryClass class, void *data, int64_t bytes) {
+    if (!data) return;
+    device->memory.now[class] -= bytes;
+    FreeList *list = free_list(device, block_bytes(bytes));
+    if (list->count == list->capacity) {
+        list->capacity = 2 * list->capacity + 8;
+        list->blocks = xrealloc(list->blocks, (size_t)list->capacity * sizeof *list->blocks);
+    }
+    list->blocks[list->count++] = data;
+}

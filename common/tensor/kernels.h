@@ -1,0 +1,115 @@
+/* kernels: one visible table of functions per backend. Ops and chapters never ask which one they run on.
+ *
+ * Tensors are seen as rows x columns (the last axis is the columns). Every kernel states its shapes;
+ * placements do not matter here: a kernel works on what its device holds. `add` means += into the output,
+ * otherwise it is overwritten. Results do not depend on the number of threads: work is cut into fixed pieces,
+ * and a sum runs in one fixed order. Forward and backward are neighbours. */
+#ifndef KERNELS_H
+#define KERNELS_H
+
+#include "common/tensor/tensor.h"
+
+/* Decoupled weight decay (Loshchilov & Hutter 2019): w -= lr (m_hat / (sqrt(v_hat) + eps) + decay w). */
+typedef struct {
+    double lr, beta1, beta2, eps, decay, clip;
+    int64_t step; /* 1 at the first update: the bias correction */
+} AdamwStep;
+
+typedef struct Kernels {
+    const char *name;
+
+    /* ---- memory ---- */
+    void (*zero)(Queue *q, Tensor *y);
+    void (*copy)(Queue *q, const Tensor *x, Tensor *y);                 /* y = x, same count */
+    void (*add)(Queue *q, const Tensor *a, const Tensor *b, Tensor *y); /* y = a + b */
+    void (*accumulate)(Queue *q, const Tensor *x, Tensor *y);           /* y += x */
+    /* along `axis`: y[y_first + i] (+)= x[x_first + i] for 0 <= i < count; the other axes of x and y are equal */
+    void (*copy_slice)(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
+                       int64_t count, bool add);
+    /* y (+)= s x with the scalar s (1) on the device; x may be y */
+    void (*scale)(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add);
+
+    /* ---- matrix products ---- */
+    /* C (M,N) (+)= op(A) op(B) [+ bias (N) on each row, may be NULL]; a_t: A is (K,M), b_t: B is (N,K) */
+    void (*matmul)(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias,
+                   Tensor *C, bool add);
+    /* y (N) (+)= the sum of the rows of x (M,N) */
+    void (*sum_rows)(Queue *q, const Tensor *x, Tensor *y, bool add);
+
+    /* ---- embedding ---- */
+    /* y (R,C) = token (V,C)[ids (R)] + position (T,C)[first + r % T'], T' = columns of ids; position may be
+     * NULL */
+    void (*embedding)(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
+                      Tensor *y);
+    /* dtoken (V,C) += rows of dy by id; the position's gradient sums over the batch:
+     * dposition[first + t], all of it overwritten */
+    void (*embedding_backward)(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
+    void (*position_backward)(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition);
+
+    /* ---- normalisation: y = gain * x_hat [+ bias], stats (R,2) = mean and 1/deviation of each row ---- */
+    void (*layernorm)(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps,
+                      Tensor *y, Tensor *stats);
+    void (*layernorm_backward)(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                               const Tensor *stats, Tensor *dx, bool add);
+    /* dgain (C), dbias (C) or NULL: overwritten; also serves rmsnorm, whose mean is stored as 0 */
+    void (*norm_backward_param)(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *stats,
+                                Tensor *dgain, Tensor *dbias);
+    void (*rmsnorm)(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tensor *y, Tensor *stats);
+    void (*rmsnorm_backward)(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                             const Tensor *stats, Tensor *dx, bool add);
+
+    /* ---- activations ---- */
+    void (*relu)(Queue *q, const Tensor *x, Tensor *y);
+    void (*relu_backward)(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+    void (*gelu)(Queue *q, const Tensor *x, Tensor *y); /* the tanh form */
+    void (*gelu_backward)(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+    /* x (R,2F) = [gate | up], y (R,F) = silu(gate) * up */
+    void (*swiglu)(Queue *q, const Tensor *x, Tensor *y);
+    void (*swiglu_backward)(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+    /* y (+)= x * mask / (1 - rate); element i of the mask is f(seed, stream, first + i): also its own
+     * backward */
+    void (*dropout)(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
+                    Tensor *y, bool add);
+
+    /* ---- attention; qkv (B,T,(H+2K)D) = [queries | keys | values], each key head serves H/K query heads
+     * ---- */
+    /* y = qkv with queries and keys rotated by their position first + t (halves, table (T,D) = [cos | sin]);
+     * inverse: by the opposite angle, which is the backward */
+    void (*rope)(Queue *q, const Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first,
+                 bool inverse, Tensor *y);
+    /* causal; out (B,T,H D), lse (B,T,H) = log-sum-exp of each row of scores; scratch as attention_scratch
+     * says */
+    void (*attention)(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *out, Tensor *lse,
+                      Tensor *scratch);
+    void (*attention_backward)(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
+                               const Tensor *lse, int64_t H, int64_t K, Tensor *dqkv, Tensor *scratch);
+    int64_t (*attention_scratch)(const Queue *q, int64_t T, int64_t D); /* elements */
+    /* the T' tokens of qkv (1,T',..) stand at positions first ..: their keys and values go into the caches
+     * (T,K D), then each attends to all up to itself */
+    void (*attention_cached)(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int64_t first, Tensor *keys,
+                             Tensor *values, Tensor *out, Tensor *scratch);
+
+    /* ---- losses ---- */
+    /* logits (R,V) become their gradient softmax - onehot (0 where the target is negative); loss (1) += the
+     * sum of -log p(target) over the others, in double and in row order; row_loss (R) is scratch */
+    void (*softmax_cross_entropy)(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
+                                  Tensor *row_loss, Tensor *loss);
+    /* The same for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them as a matrix
+     * of this layout: dx (R,C) is overwritten, dw and dbias (+)= theirs. dx NULL: the loss alone. */
+    void (*head_loss)(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
+                      int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
+                      Tensor *scratch);
+    int64_t (*head_loss_scratch)(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward);
+    /* loss (1) += the sum of (y - target)^2; dy = 2 (y - target) */
+    void (*squared_error)(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
+
+    /* ---- optimizer ---- */
+    /* sums of squares over blocks of 1024 elements, in double: partials[ceil(count / 1024)] */
+    void (*squares)(Queue *q, const Tensor *x, double *partials);
+    /* AdamW on one parameter; the gradient is multiplied by clip first */
+    void (*adamw)(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
+    /* v = momentum v + g clip; w -= lr v */
+    void (*sgd)(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip);
+} Kernels;
+
+#endif

@@ -1,0 +1,243 @@
+/* ops: linear, add, embedding, norms, activations, dropout. */
+#include "common/tensor/kernels.h"
+#include "common/tensor/ops.h"
+
+/* x's shape with another last axis */
+static Shape with_columns(const Tensor *x, int64_t columns) {
+    Shape shape = x->shape;
+    shape.size[shape.rank - 1] = columns;
+    return shape;
+}
+
+/* ---- linear: y = x W + b ---- */
+
+static void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (!dx) return;
+    const Tensor *w = param_acquire(n->param[0]);
+    KERNELS(tape)->matmul(QUEUE(tape), n->out->grad, false, w, true, NULL, dx, add);
+    param_release(n->param[0]);
+}
+
+static void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
+    Tensor dw = param_grad_begin(n->param[0], 0);
+    KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
+    param_grad_end(n->param[0], 0, dw, NULL);
+    if (!n->param[1]) return;
+    Tensor db = param_grad_begin(n->param[1], 0);
+    KERNELS(tape)->sum_rows(QUEUE(tape), n->out->grad, &db, false);
+    param_grad_end(n->param[1], 0, db, NULL);
+}
+
+static const Op linear_op = {"linear", linear_backward_input, linear_backward_param};
+
+Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
+    tensor_check_not_partial(x, "op_linear");
+    const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
+    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
+    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
+    param_release(weight);
+    if (bias) param_release(bias);
+    Node *n = tape_node(tape, &linear_op, x, NULL, y);
+    if (!n) return y;
+    n->param[0] = weight;
+    n->param[1] = bias;
+    node_save(n, 0, x);
+    return y;
+}
+
+/* ---- add ---- */
+
+static void add_backward(Tape *tape, Node *n) { /* da += dy, db += dy */
+    for (int i = 0; i < 2; i++) {
+        bool add;
+        Tensor *dx = tape_grad(tape, n->in[i], &add);
+        if (!dx) continue;
+        if (add)
+            KERNELS(tape)->accumulate(QUEUE(tape), n->out->grad, dx);
+        else
+            KERNELS(tape)->copy(QUEUE(tape), n->out->grad, dx);
+    }
+}
+
+static const Op add_op = {"add", add_backward, NULL};
+
+Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
+    ASSERT(shape_equal(a->shape, b->shape));
+    Tensor *y = tape_tensor(tape, "add", TYPE_REAL, a->shape, a);
+    KERNELS(tape)->add(QUEUE(tape), a, b, y);
+    tape_node(tape, &add_op, a, b, y);
+    return y;
+}
+
+/* ---- embedding ---- */
+
+static void embedding_backward(Tape *tape, Node *n) {
+    Tensor dtoken = param_grad_begin(n->param[0], 0);
+    KERNELS(tape)->zero(QUEUE(tape), &dtoken);
+    KERNELS(tape)->embedding_backward(QUEUE(tape), n->saved[0], n->out->grad, &dtoken);
+    param_grad_end(n->param[0], 0, dtoken, NULL);
+    if (!n->param[1]) return;
+    Tensor dposition = param_grad_begin(n->param[1], 0);
+    KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, *(const int64_t *)n->args, &dposition);
+    param_grad_end(n->param[1], 0, dposition, NULL);
+}
+
+static const Op embedding_op = {"embedding", NULL, embedding_backward};
+
+Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, Param *position, int64_t first) {
+    const Tensor *tok = param_acquire(token), *pos = position ? param_acquire(position) : NULL;
+    int64_t B = ids->shape.size[0], T = ids->shape.size[1], C = tensor_columns(tok);
+    Tensor *y = tape_tensor(tape, token->name, TYPE_REAL, SHAPE(B, T, C), ids);
+    KERNELS(tape)->embedding(QUEUE(tape), ids, tok, pos, first, y);
+    param_release(token);
+    if (position) param_release(position);
+    Node *n = tape_node(tape, &embedding_op, NULL, NULL, y);
+    if (!n) return y;
+    n->param[0] = token;
+    n->param[1] = position;
+    n->args = tape_alloc(tape, sizeof first);
+    *(int64_t *)n->args = first;
+    node_save(n, 0, ids);
+    return y;
+}
+
+/* ---- norms ---- */
+
+typedef struct {
+    double eps;
+} NormArgs;
+
+static void norm_backward_param(Tape *tape, Node *n) {
+    Tensor dgain = param_grad_begin(n->param[0], 0), dbias;
+    if (n->param[1]) dbias = param_grad_begin(n->param[1], 0);
+    KERNELS(tape)->norm_backward_param(QUEUE(tape), n->out->grad, n->saved[0], n->saved[1], &dgain,
+                                       n->param[1] ? &dbias : NULL);
+    param_grad_end(n->param[0], 0, dgain, NULL);
+    if (n->param[1]) param_grad_end(n->param[1], 0, dbias, NULL);
+}
+
+static void layernorm_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (!dx) return;
+    KERNELS(tape)->layernorm_backward(QUEUE(tape), n->out->grad, n->saved[0], param_acquire(n->param[0]),
+                                      n->saved[1], dx, add);
+    param_release(n->param[0]);
+}
+
+static void rmsnorm_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (!dx) return;
+    KERNELS(tape)->rmsnorm_backward(QUEUE(tape), n->out->grad, n->saved[0], param_acquire(n->param[0]),
+                                    n->saved[1], dx, add);
+    param_release(n->param[0]);
+}
+
+static const Op layernorm_op = {"layernorm", layernorm_backward, norm_backward_param};
+static const Op rmsnorm_op = {"rmsnorm", rmsnorm_backward, norm_backward_param};
+
+/* The node of either norm: backward reads x and the statistics of its rows. */
+static Tensor *norm_node(Tape *tape, const Op *op, Tensor *x, Param *gain, Param *bias, Tensor *y,
+                         Tensor *stats) {
+    Node *n = tape_node(tape, op, x, NULL, y);
+    if (n) {
+        n->param[0] = gain;
+        n->param[1] = bias;
+        node_save(n, 0, x);
+        node_save(n, 1, stats);
+    }
+    tape_drop(tape, stats);
+    return y;
+}
+
+Tensor *op_layernorm(Tape *tape, Tensor *x, Param *gain, Param *bias, double eps) {
+    tensor_check_not_partial(x, "op_layernorm");
+    Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
+    Tensor *stats = tape_tensor(tape, "layernorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
+    KERNELS(tape)->layernorm(QUEUE(tape), x, param_acquire(gain), bias ? param_acquire(bias) : NULL, eps, y,
+                             stats);
+    param_release(gain);
+    if (bias) param_release(bias);
+    return norm_node(tape, &layernorm_op, x, gain, bias, y, stats);
+}
+
+Tensor *op_rmsnorm(Tape *tape, Tensor *x, Param *gain, double eps) {
+    tensor_check_not_partial(x, "op_rmsnorm");
+    Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
+    Tensor *stats = tape_tensor(tape, "rmsnorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
+    KERNELS(tape)->rmsnorm(QUEUE(tape), x, param_acquire(gain), eps, y, stats);
+    param_release(gain);
+    return norm_node(tape, &rmsnorm_op, x, gain, NULL, y, stats);
+}
+
+/* ---- activations: y = f(x), dx += dy f'(x) ---- */
+
+static void relu_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (dx) KERNELS(tape)->relu_backward(QUEUE(tape), n->out->grad, n->saved[0], dx, add);
+}
+
+static void gelu_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (dx) KERNELS(tape)->gelu_backward(QUEUE(tape), n->out->grad, n->saved[0], dx, add);
+}
+
+static void swiglu_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (dx) KERNELS(tape)->swiglu_backward(QUEUE(tape), n->out->grad, n->saved[0], dx, add);
+}
+
+static const Op relu_op = {"relu", relu_backward, NULL};
+static const Op gelu_op = {"gelu", gelu_backward, NULL};
+static const Op swiglu_op = {"swiglu", swiglu_backward, NULL};
+
+static Tensor *activation(Tape *tape, const Op *op, void (*kernel)(Queue *, const Tensor *, Tensor *),
+                          Tensor *x, int64_t columns) {
+    tensor_check_not_partial(x, op->name);
+    Tensor *y = tape_tensor(tape, op->name, TYPE_REAL, with_columns(x, columns), x);
+    kernel(QUEUE(tape), x, y);
+    Node *n = tape_node(tape, op, x, NULL, y);
+    if (n) node_save(n, 0, x);
+    return y;
+}
+
+Tensor *op_relu(Tape *tape, Tensor *x) {
+    return activation(tape, &relu_op, KERNELS(tape)->relu, x, tensor_columns(x));
+}
+
+Tensor *op_gelu(Tape *tape, Tensor *x) {
+    return activation(tape, &gelu_op, KERNELS(tape)->gelu, x, tensor_columns(x));
+}
+
+Tensor *op_swiglu(Tape *tape, Tensor *x) {
+    return activation(tape, &swiglu_op, KERNELS(tape)->swiglu, x, tensor_columns(x) / 2);
+}
+
+/* ---- dropout: the mask is drawn again in backward, not kept ---- */
+
+static void dropout_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    const DropoutSite *s = n->args;
+    if (dx) KERNELS(tape)->dropout(QUEUE(tape), n->out->grad, s->rate, s->seed, s->stream, s->first, dx, add);
+}
+
+static const Op dropout_op = {"dropout", dropout_backward, NULL};
+
+Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site) {
+    if (site.rate == 0) return x;
+    tensor_check_not_partial(x, "op_dropout");
+    Tensor *y = tape_tensor(tape, "dropout", TYPE_REAL, x->shape, x);
+    KERNELS(tape)->dropout(QUEUE(tape), x, site.rate, site.seed, site.stream, site.first, y, false);
+    Node *n = tape_node(tape, &dropout_op, x, NULL, y);
+    if (!n) return y;
+    n->args = tape_alloc(tape, sizeof site);
+    *(DropoutSite *)n->args = site;
+    return y;
+}

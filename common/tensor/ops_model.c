@@ -1,0 +1,239 @@
+/* ops: attention, rotary positions, the head with its loss, recomputation. */
+#include "common/tensor/kernels.h"
+#include "common/tensor/ops.h"
+
+#include <string.h>
+
+typedef struct {
+    int64_t H, K, first;
+    const Tensor *table;
+} HeadsArgs;
+
+static HeadsArgs *heads_args(Tape *tape, int64_t H, int64_t K, int64_t first, const Tensor *table) {
+    HeadsArgs *a = tape_alloc(tape, sizeof *a);
+    *a = (HeadsArgs){H, K, first, table};
+    return a;
+}
+
+/* ---- rotary positions: a rotation; its backward turns the other way ---- */
+
+static void rope_backward(Tape *tape, Node *n) {
+    bool add;
+    const HeadsArgs *a = n->args;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    ASSERT(dx && !add); /* a projection's output has one reader */
+    KERNELS(tape)->rope(QUEUE(tape), n->out->grad, a->table, a->H, a->K, a->first, true, dx);
+}
+
+static const Op rope_op = {"rope", rope_backward, NULL};
+
+Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first) {
+    tensor_check_not_partial(qkv, "op_rope");
+    Tensor *y = tape_tensor(tape, "rope", TYPE_REAL, qkv->shape, qkv);
+    KERNELS(tape)->rope(QUEUE(tape), qkv, table, H, K, first, false, y);
+    Node *n = tape_node(tape, &rope_op, qkv, NULL, y);
+    if (n) n->args = heads_args(tape, H, K, first, table);
+    return y;
+}
+
+/* ---- attention ---- */
+
+static Tensor *scratch_new(Tape *tape, int64_t T, int64_t D) {
+    int64_t count = KERNELS(tape)->attention_scratch(QUEUE(tape), T, D);
+    return tape_tensor(tape, "attention.scratch", TYPE_REAL, SHAPE(count), NULL);
+}
+
+static void attention_backward(Tape *tape, Node *n) {
+    bool add;
+    const HeadsArgs *a = n->args;
+    Tensor *dqkv = tape_grad(tape, n->in[0], &add);
+    ASSERT(dqkv && !add);
+    int64_t T = n->out->shape.size[1], D = tensor_columns(n->out) / a->H;
+    Tensor *scratch = scratch_new(tape, T, D);
+    KERNELS(tape)->attention_backward(QUEUE(tape), n->out->grad, n->saved[0], n->saved[1], n->saved[2], a->H,
+                                      a->K, dqkv, scratch);
+    tape_drop(tape, scratch);
+}
+
+static const Op attention_op = {"attention", attention_backward, NULL};
+
+Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K) {
+    tensor_check_not_partial(qkv, "op_attention");
+    int64_t B = qkv->shape.size[0], T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
+    Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(B, T, H * D), qkv);
+    Tensor *lse = tape_tensor(tape, "attention.lse", TYPE_REAL, SHAPE(B, T, H), qkv);
+    Tensor *scratch = scratch_new(tape, T, D);
+    KERNELS(tape)->attention(QUEUE(tape), qkv, H, K, out, lse, scratch);
+    tape_drop(tape, scratch);
+    Node *n = tape_node(tape, &attention_op, qkv, NULL, out);
+    if (n) {
+        n->args = heads_args(tape, H, K, 0, NULL);
+        node_save(n, 0, qkv);
+        node_save(n, 1, out);
+        node_save(n, 2, lse);
+    }
+    tape_drop(tape, lse);
+    return out;
+}
+
+Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyValueCache *cache) {
+    ASSERT(!tape->recording && qkv->shape.size[0] == 1);
+    int64_t T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
+    ASSERT(cache->count + T <= cache->keys.shape.size[0]);
+    Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(1, T, H * D), qkv);
+    Tensor *scratch = scratch_new(tape, cache->keys.shape.size[0], D);
+    KERNELS(tape)->attention_cached(QUEUE(tape), qkv, H, K, cache->count, &cache->keys, &cache->values, out,
+                                    scratch);
+    tape_drop(tape, scratch);
+    return out;
+}
+
+/* ---- head and loss ---- */
+
+enum { LOSS_CHUNK = 256 }; /* rows of logits held at once: 256 x 50257 floats are 51 MB */
+
+typedef struct {
+    Tensor dhead, dbias; /* this micro-batch's gradients for a seed of 1 */
+} HeadLossArgs;
+
+/* Rows first .. first + count of t, as a matrix. */
+static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
+    Tensor view = *t;
+    int64_t columns = tensor_columns(t);
+    view.shape = SHAPE(count, columns);
+    view.data = (char *)t->data + first * columns * element_bytes(t->type);
+    return view;
+}
+
+static void head_loss_backward_input(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (dx) KERNELS(tape)->scale(QUEUE(tape), n->out->grad, n->saved[0], dx, add);
+}
+
+static void head_loss_backward_param(Tape *tape, Node *n) {
+    (void)tape;
+    HeadLossArgs *a = n->args;
+    param_grad_end(n->param[0], n->use[0], a->dhead, n->out->grad);
+    if (n->param[1]) param_grad_end(n->param[1], 0, a->dbias, n->out->grad);
+}
+
+static const Op head_loss_op = {"head_loss", head_loss_backward_input, head_loss_backward_param};
+
+Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, const Tensor *targets) {
+    tensor_check_not_partial(x, "op_head_loss");
+    const Kernels *k = KERNELS(tape);
+    Queue *q = QUEUE(tape);
+    const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
+    int64_t rows = tensor_rows(x), chunk = min64(rows, LOSS_CHUNK);
+
+    Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
+    int64_t count = k->head_loss_scratch(q, chunk, tensor_columns(x), w->shape.size[0], tape->recording);
+    Tensor *scratch = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(count), NULL);
+    k->zero(q, loss);
+    Tensor *dx = NULL;
+    HeadLossArgs *a = NULL;
+    if (tape->recording) {
+        a = tape_alloc(tape, sizeof *a);
+        a->dhead = param_grad_begin(head, use);
+        if (bias) a->dbias = param_grad_begin(bias, 0);
+        dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
+    }
+    for (int64_t row = 0; row < rows; row += chunk) {
+        int64_t part = min64(chunk, rows - row);
+        Tensor x_rows = rows_of(x, row, part), dx_rows = a ? rows_of(dx, row, part) : (Tensor){0};
+        k->head_loss(q, &x_rows, w, b, targets, row, a ? &dx_rows : NULL, a ? &a->dhead : NULL,
+                     a && bias ? &a->dbias : NULL, row > 0, loss, scratch);
+    }
+    tape_drop(tape, scratch);
+    param_release(head);
+    if (bias) param_release(bias);
+    Node *n = tape_node(tape, &head_loss_op, x, NULL, loss);
+    if (!n) return loss;
+    n->args = a;
+    n->param[0] = head;
+    n->param[1] = bias;
+    n->use[0] = use;
+    node_save(n, 0, dx);
+    tape_drop(tape, dx);
+    return loss;
+}
+
+Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias) {
+    ASSERT(!tape->recording);
+    const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
+    Shape shape = x->shape;
+    shape.size[shape.rank - 1] = w->shape.size[0];
+    Tensor *y = tape_tensor(tape, "logits", TYPE_REAL, shape, x);
+    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, true, b, y, false);
+    param_release(head);
+    if (bias) param_release(bias);
+    return y;
+}
+
+/* ---- squared error: the gradient is formed in the forward and scaled in backward ---- */
+
+static void squared_error_backward(Tape *tape, Node *n) {
+    bool add;
+    Tensor *dy = tape_grad(tape, n->in[0], &add);
+    if (dy) KERNELS(tape)->scale(QUEUE(tape), n->out->grad, n->saved[0], dy, add);
+}
+
+static const Op squared_error_op = {"squared_error", squared_error_backward, NULL};
+
+Tensor *op_squared_error(Tape *tape, Tensor *y, Tensor *target) {
+    tensor_check_not_partial(y, "op_squared_error");
+    Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
+    Tensor *dy = tape_tensor(tape, "loss.dy", TYPE_REAL, y->shape, y);
+    KERNELS(tape)->zero(QUEUE(tape), loss);
+    KERNELS(tape)->squared_error(QUEUE(tape), y, target, dy, loss);
+    Node *n = tape_node(tape, &squared_error_op, y, NULL, loss);
+    if (n) node_save(n, 0, dy);
+    tape_drop(tape, dy);
+    return loss;
+}
+
+/* ---- recomputation ---- */
+
+typedef struct {
+    SegmentFn forward;
+    void *context;
+} RecomputeArgs;
+
+static void recompute_backward(Tape *tape, Node *n) {
+    const RecomputeArgs *a = n->args;
+    Tape *again = tape_new(tape->device, true);
+    again->observer = tape->observer;
+    Tensor *x = tape_alloc(again, sizeof *x);
+    *x = *n->saved[0]; /* the same memory; readers and gradient of its own */
+    x->grad = NULL;
+    x->readers = 1;
+    x->dropped = false;
+    Tensor *y = a->forward(a->context, again, x);
+    tape_backward(again, y, n->out->grad);
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (dx && x->grad && add) KERNELS(tape)->accumulate(QUEUE(tape), x->grad, dx);
+    if (dx && x->grad && !add) KERNELS(tape)->copy(QUEUE(tape), x->grad, dx);
+    tape_delete(again);
+}
+
+static const Op recompute_op = {"recompute", recompute_backward, NULL};
+
+Tensor *op_recompute(Tape *tape, Tensor *x, SegmentFn forward, const void *context, size_t context_bytes) {
+    RecomputeArgs *a = tape_alloc(tape, sizeof *a);
+    a->forward = forward;
+    a->context = tape_alloc(tape, context_bytes);
+    memcpy(a->context, context, context_bytes);
+    bool recording = tape->recording;
+    tape->recording = false;
+    x->readers++; /* the segment may drop x, which backward will read */
+    Tensor *y = forward(a->context, tape, x);
+    x->readers--;
+    tape->recording = recording;
+    Node *n = tape_node(tape, &recompute_op, x, NULL, y);
+    if (!n) return y;
+    n->args = a;
+    node_save(n, 0, x);
+    return y;
+}

@@ -1,0 +1,177 @@
+#include "common/tensor/tape.h"
+
+#include "common/tensor/kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the arena: small structs that all die together ---- */
+
+typedef struct ArenaBlock ArenaBlock;
+struct ArenaBlock {
+    ArenaBlock *next; /* older */
+    size_t used;
+    _Alignas(16) char bytes[1 << 16];
+};
+
+void *tape_alloc(Tape *tape, size_t bytes) {
+    bytes = (bytes + 15) & ~(size_t)15;
+    ASSERT(bytes <= sizeof tape->arena->bytes);
+    if (!tape->arena || tape->arena->used + bytes > sizeof tape->arena->bytes) {
+        ArenaBlock *block = xmalloc(sizeof *block);
+        block->next = tape->arena;
+        block->used = 0;
+        tape->arena = block;
+    }
+    void *p = tape->arena->bytes + tape->arena->used;
+    tape->arena->used += bytes;
+    return memset(p, 0, bytes);
+}
+
+Tape *tape_new(Device *device, bool recording) {
+    Tape *tape = xcalloc(1, sizeof *tape);
+    tape->device = device;
+    tape->recording = recording;
+    return tape;
+}
+
+void tape_reset(Tape *tape) {
+    for (int64_t i = 0; i < tape->tensor_count; i++)
+        if (tape->tensors[i]->data) tensor_free(tape->tensors[i]);
+    tape->tensor_count = tape->node_count = 0;
+    while (tape->arena && tape->arena->next) { /* keep one block for the next step */
+        ArenaBlock *older = tape->arena->next;
+        free(tape->arena);
+        tape->arena = older;
+    }
+    if (tape->arena) tape->arena->used = 0;
+}
+
+void tape_delete(Tape *tape) {
+    tape_reset(tape);
+    free(tape->arena);
+    free(tape->nodes);
+    free(tape->tensors);
+    free(tape);
+}
+
+/* ---- forward ---- */
+
+/* Appends to an array that doubles. */
+static void **push(void **items, int64_t *count, int64_t *capacity, void *item) {
+    if (*count == *capacity) {
+        *capacity = 2 * *capacity + 64;
+        items = xrealloc(items, (size_t)*capacity * sizeof *items);
+    }
+    items[(*count)++] = item;
+    return items;
+}
+
+Tensor *tape_tensor(Tape *tape, const char *name, ElementType type, Shape shape, const Tensor *like) {
+    Tensor *t = tape_alloc(tape, sizeof *t);
+    *t = tensor_new(tape->device, MEMORY_ACTIVATIONS, name, type, shape);
+    if (like) memcpy(t->place, like->place, sizeof t->place);
+    tape->tensors = (Tensor **)push((void **)tape->tensors, &tape->tensor_count, &tape->tensor_capacity, t);
+    return t;
+}
+
+static void observe(const Tape *tape, const Node *node, TapePhase phase) {
+    if (tape->observer.done) tape->observer.done(tape->observer.context, node, phase);
+}
+
+Node *tape_node(Tape *tape, const Op *op, Tensor *in0, Tensor *in1, Tensor *out) {
+    if (!tape->recording) return NULL;
+    Node *node = tape_alloc(tape, sizeof *node);
+    node->op = op;
+    node->in[0] = in0;
+    node->in[1] = in1;
+    node->out = out;
+    tape->nodes = (Node **)push((void **)tape->nodes, &tape->node_count, &tape->node_capacity, node);
+    observe(tape, node, TAPE_FORWARD);
+    return node;
+}
+
+void node_save(Node *node, int slot, Tensor *t) {
+    node->saved[slot] = t;
+    t->readers++;
+}
+
+/* Frees an activation that neither the forward nor a backward step will read. */
+static void free_if_unread(Tensor *t) {
+    if (t->data && t->dropped && t->readers == 0 && t->memory == MEMORY_ACTIVATIONS) tensor_free(t);
+}
+
+void tape_drop(Tape *tape, Tensor *x) {
+    (void)tape;
+    x->dropped = true;
+    free_if_unread(x);
+}
+
+/* ---- backward ---- */
+
+Tensor *tape_grad(Tape *tape, Tensor *x, bool *add) {
+    if (x->constant) return NULL;
+    *add = x->grad != NULL;
+    if (*add) return x->grad;
+    x->grad = tape_tensor(tape, x->name, TYPE_REAL, x->shape, x);
+    for (int axis = 0; axis < MESH_AXES; axis++) x->grad->place[axis] = place_of_grad(x->place[axis]);
+    return x->grad;
+}
+
+static void seed(Tape *tape, Tensor *out, const Tensor *grad) {
+    ASSERT(tape->recording && shape_equal(out->shape, grad->shape));
+    bool add;
+    Tensor *g = tape_grad(tape, out, &add);
+    ASSERT(g && !add);
+    tape->device->kernels->copy(&tape->device->queue, grad, g);
+}
+
+static void backward_input(Tape *tape, Node *node) {
+    if (!node->op->backward_input || !node->out->grad) return;
+    node->op->backward_input(tape, node);
+    observe(tape, node, TAPE_BACKWARD_INPUT);
+}
+
+static void backward_param(Tape *tape, Node *node) {
+    if (!node->op->backward_param || !node->out->grad) return;
+    node->op->backward_param(tape, node);
+    observe(tape, node, TAPE_BACKWARD_PARAM);
+}
+
+/* Frees what only this node's backward was waiting for. */
+static void release(Node *node) {
+    for (int i = 0; i < NODE_SAVED; i++) {
+        if (!node->saved[i]) continue;
+        node->saved[i]->readers--;
+        free_if_unread(node->saved[i]);
+        node->saved[i] = NULL;
+    }
+    node->out->dropped = true;
+    free_if_unread(node->out);
+    if (node->out->grad && node->out->grad->data) tensor_free(node->out->grad);
+}
+
+void tape_backward(Tape *tape, Tensor *out, const Tensor *grad) {
+    seed(tape, out, grad);
+    for (int64_t i = tape->node_count - 1; i >= 0; i--) {
+        backward_input(tape, tape->nodes[i]);
+        backward_param(tape, tape->nodes[i]);
+        release(tape->nodes[i]);
+    }
+}
+
+void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad) {
+    seed(tape, out, grad);
+    for (int64_t i = tape->node_count - 1; i >= 0; i--) {
+        backward_input(tape, tape->nodes[i]);
+        if (!tape->nodes[i]->op->backward_param) release(tape->nodes[i]);
+    }
+}
+
+void tape_backward_params(Tape *tape) {
+    for (int64_t i = tape->node_count - 1; i >= 0; i--) {
+        if (!tape->nodes[i]->op->backward_param) continue;
+        backward_param(tape, tape->nodes[i]);
+        release(tape->nodes[i]);
+    }
+}

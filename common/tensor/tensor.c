@@ -1,0 +1,72 @@
+#include "common/tensor/tensor.h"
+
+const char *const place_kind_names[] = {"Replicate", "Shard", "Partial", "Private"};
+const char *const mesh_axis_names[MESH_AXES] = {"data", "pipe", "tensor"};
+
+int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
+
+int64_t shape_count(Shape shape) {
+    int64_t count = 1;
+    for (int i = 0; i < shape.rank; i++) count *= shape.size[i];
+    return count;
+}
+
+bool shape_equal(Shape a, Shape b) {
+    if (a.rank != b.rank) return false;
+    for (int i = 0; i < a.rank; i++)
+        if (a.size[i] != b.size[i]) return false;
+    return true;
+}
+
+ShapeText shape_text(Shape shape) {
+    ShapeText out = {"("};
+    int at = 1;
+    for (int i = 0; i < shape.rank; i++)
+        at += snprintf(out.text + at, sizeof out.text - (size_t)at, "%s%lld", i ? ", " : "",
+                       (long long)shape.size[i]);
+    snprintf(out.text + at, sizeof out.text - (size_t)at, ")");
+    return out;
+}
+
+Place place_of_grad(Place place) {
+    switch (place.kind) {
+    case PLACE_PRIVATE: return (Place){PLACE_PARTIAL, 0};
+    case PLACE_PARTIAL: return (Place){PLACE_REPLICATE, 0};
+    default: return place;
+    }
+}
+
+PlaceText place_text(Place place) {
+    PlaceText out = {""};
+    int at = snprintf(out.text, sizeof out.text, "%s", place_kind_names[place.kind]);
+    if (place.kind == PLACE_SHARD) snprintf(out.text + at, sizeof out.text - (size_t)at, "(%d)", place.axis);
+    return out;
+}
+
+Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape) {
+    Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = class};
+    if (device) t.data = device_alloc(device, class, tensor_bytes(&t), name);
+    return t;
+}
+
+void tensor_free(Tensor *t) {
+    device_free(t->device, t->memory, t->data, tensor_bytes(t));
+    t->data = NULL;
+}
+
+double tensor_scalar(const Tensor *t) {
+    ASSERT(tensor_count(t) == 1 && t->type != TYPE_I32);
+    return t->type == TYPE_F64 ? *(const double *)t->data : *(const float *)t->data;
+}
+
+void tensor_set_scalar(Tensor *t, double value) {
+    ASSERT(tensor_count(t) == 1 && t->type == TYPE_REAL);
+    *tensor_reals(t) = (real)value;
+}
+
+void tensor_check_not_partial(const Tensor *t, const char *op) {
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        CHECK(t->place[axis].kind != PLACE_PARTIAL,
+              "each device holds a term of a sum: all-reduce it (op_reduce) before an op that is not linear",
+              "%s: '%s' is Partial on the mesh axis '%s'", op, t->name, mesh_axis_names[axis]);
+}

@@ -1,0 +1,92 @@
+/* tensor: an array on a device, with its shape, its placement, and its name for messages.
+ *
+ * Placement says, for each axis of the mesh, how the devices along it hold the value (as DTensor does):
+ *   Replicate     every device holds the same value, counted once
+ *   Shard(axis)   each holds its slice along one axis of the shape
+ *   Partial       each holds a term of a sum
+ *   Private       each holds a value of its own, such as its slice of the batch
+ * Zero-initialised, a tensor is Replicate on every axis: what one device has. A value's placement fixes its gradient's:
+ * Replicate and Shard keep theirs, Private has a Partial gradient, Partial a Replicate one. */
+#ifndef TENSOR_H
+#define TENSOR_H
+
+#include "common/tensor/device.h"
+
+typedef enum { TYPE_F32, TYPE_F64, TYPE_I32 } ElementType;
+#ifdef REAL_DOUBLE
+#    define TYPE_REAL TYPE_F64
+#else
+#    define TYPE_REAL TYPE_F32
+#endif
+
+enum { TENSOR_MAX_RANK = 4 };
+typedef struct {
+    int rank;
+    int64_t size[TENSOR_MAX_RANK];
+} Shape;
+#define SHAPE(...) ((Shape){(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}})
+
+typedef enum { PLACE_REPLICATE, PLACE_SHARD, PLACE_PARTIAL, PLACE_PRIVATE } PlaceKind;
+extern const char *const place_kind_names[];
+typedef struct {
+    PlaceKind kind;
+    int axis; /* of the shape, for PLACE_SHARD */
+} Place;
+typedef enum { MESH_DATA, MESH_PIPE, MESH_TENSOR, MESH_AXES } MeshAxis;
+extern const char *const mesh_axis_names[MESH_AXES];
+
+typedef struct Tensor Tensor;
+struct Tensor {
+    void *data; /* NULL: the shape alone */
+    ElementType type;
+    Shape shape;
+    Place place[MESH_AXES];
+    const char *name;
+    Device *device;
+    MemoryClass memory;
+
+    /* kept by the tape, for activations */
+    Tensor *grad;
+    int readers;   /* backward steps that will still read data */
+    bool dropped;  /* the forward reads it no more */
+    bool constant; /* no gradient flows into it */
+};
+
+int64_t element_bytes(ElementType type);
+int64_t shape_count(Shape shape);
+bool shape_equal(Shape a, Shape b);
+/* "(8, 256, 128)", in a buffer of the caller. */
+typedef struct {
+    char text[96];
+} ShapeText;
+ShapeText shape_text(Shape shape);
+
+Place place_of_grad(Place place);
+/* "Shard(1)" and the like, for messages. */
+typedef struct {
+    char text[24];
+} PlaceText;
+PlaceText place_text(Place place);
+
+/* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL:
+ * the shape alone. */
+Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape);
+void tensor_free(Tensor *t); /* gives the memory back and leaves the shape */
+
+static inline int64_t tensor_count(const Tensor *t) { return shape_count(t->shape); }
+static inline int64_t tensor_bytes(const Tensor *t) { return tensor_count(t) * element_bytes(t->type); }
+/* The last axis, and the product of all the others: how kernels see a tensor. */
+static inline int64_t tensor_columns(const Tensor *t) { return t->shape.size[t->shape.rank - 1]; }
+static inline int64_t tensor_rows(const Tensor *t) { return tensor_count(t) / max64(tensor_columns(t), 1); }
+static inline real *tensor_reals(const Tensor *t) { return t->data; }
+static inline int32_t *tensor_ints(const Tensor *t) { return t->data; }
+
+/* The number in a tensor of one element, on the host: waits for the device. */
+double tensor_scalar(const Tensor *t);
+void tensor_set_scalar(Tensor *t, double value);
+
+/* An op that is not linear needs whole values: a Partial one ends the program with the op's name
+ * and a hint. */
+void tensor_check_not_partial(const Tensor *t, const char *op);
+
+#endif
