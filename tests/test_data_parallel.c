@@ -200,6 +200,63 @@ static void test_training(void) {
     }
 }
 
+/* ---- several micro-batches under way ---- */
+
+/* A step's gradients with all forwards before all backwards, and those in reverse order. */
+static void gradient_on_many_tapes(Replica *r) {
+    enum { COUNT = 3 };
+    Tape *tapes[COUNT];
+    Tensor *sums[COUNT];
+    Batch parts[COUNT];
+    int64_t rows = r->config.micro_batch, first = r->comm->rank * COUNT * rows;
+    ASSERT(r->config.num_microbatches == COUNT);
+    batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
+    double real_tokens = (double)r->batch.real;
+    comm_all_reduce(r->comm, NULL, &real_tokens, &real_tokens, 1, TYPE_F64, REDUCE_SUM);
+    tensor_set_scalar(&r->seed, 1.0 / real_tokens);
+    for (int i = 0; i < COUNT; i++) {
+        Pass pass = {.training = true, .first_sample = first + i * rows};
+        parts[i] = batch_rows(&r->batch, i * rows, rows);
+        tapes[i] = tape_new(r->device, true);
+        tape_begin_microbatch(tapes[i], i, COUNT);
+        Tensor *x = model_embed(r->model, tapes[i], &parts[i].ids, &pass);
+        x = model_blocks(r->model, tapes[i], x, 0, r->config.model.L, &pass);
+        sums[i] = model_loss(r->model, tapes[i], x, &parts[i].targets);
+    }
+    for (int i = COUNT; i-- > 0;) {
+        tape_backward(tapes[i], sums[i], &r->seed);
+        tape_delete(tapes[i]);
+    }
+    data_parallel_finish(r->dp);
+}
+
+static void test_under_way(void) {
+    ModelConfig model = awkward_post_norm_model();
+    model.tied = true;
+    Config c = config_of(&model, 1, 3);
+    c.overlap = OVERLAP_BACKWARD;
+    c.bucket_size = 30000;
+    RandomTokens tokens = random_tokens(&c, 1, 0.2);
+    for (int recompute = 0; recompute < 2; recompute++) {
+        c.recompute = recompute;
+        Replica *r = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
+        Record one_by_one = record_new(&r->model->params, 1), under_way = record_new(&r->model->params, 1);
+        gradient_on_many_tapes(r);
+        keep(&r->model->params, true, under_way.gradients);
+        MetricsRow row;
+        replica_step(r, 0, &row);
+        keep(&r->model->params, true, one_by_one.gradients);
+        ok_on_all(
+            world,
+            !memcmp(under_way.gradients, one_by_one.gradients, (size_t)one_by_one.count * sizeof(real)),
+            "three micro-batches under way at once, the last one first%s: the bits of one after the other",
+            recompute ? ", recomputed" : "");
+        record_free(&one_by_one);
+        record_free(&under_way);
+        discard(r);
+    }
+}
+
 /* ---- evaluation: the work is shared, the result is that of one ---- */
 
 static int64_t nine_windows(const Dataset *data, int64_t T) {
@@ -295,6 +352,7 @@ int main(void) {
     world = ranks_world();
     group = comm_split(world, 0, world->rank, "data");
     test_training();
+    test_under_way();
     test_evaluation();
     test_broadcast();
     test_recurrence();

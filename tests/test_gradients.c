@@ -135,7 +135,7 @@ static void check(Problem *p, Forward forward, const char *name, double toleranc
         Tape *tape = tape_new(p->device, true);
         for (int i = 0; i < microbatches; i++) {
             tape_reset(tape);
-            params_begin_microbatch(&p->params, i, microbatches);
+            tape_begin_microbatch(tape, i, microbatches);
             backward(p, forward, tape, before);
         }
         for (int i = 0; i < 2 && p->x[i].data; i++)

@@ -54,23 +54,38 @@ static double gradient_in_halves(Training *t, int64_t step) {
     return sum / (double)t->batch.real;
 }
 
-/* As GPipe orders it: all forwards, each on a tape of its own, then all backwards. */
-static double gradient_on_many_tapes(Training *t, int64_t step) {
-    enum { MOST = 8 };
+/* Several micro-batches under way, each on a tape of its own, in an order as pipelines have them: F forward,
+ * B backward, I its half towards the inputs, W its half towards the weights. Micro-batches that the step does not have
+ * are left out. */
+static const char *const orders[] = {
+    "F0 F1 F2 B0 B1 B2",          /* GPipe */
+    "F0 F1 F2 B2 B1 B0",          /* ... the other way round: gradients wait for their turn */
+    "F0 F1 B0 F2 B1 B2",          /* 1F1B */
+    "F2 F1 F0 B1 B0 B2",          /* nothing in its order */
+    "F0 F1 I0 F2 I1 W0 I2 W2 W1", /* zero-bubble: the weights' halves fill the gaps */
+    "F1 I1 F0 W1 F2 I2 I0 W2 W0",
+};
+
+static double gradient_in_order(Training *t, int64_t step, const char *order) {
+    enum { MOST = 3 };
     Tape *tapes[MOST];
     Tensor *losses[MOST];
-    int64_t count = t->config.num_microbatches;
-    double sum = 0;
-    ASSERT(count <= MOST);
+    double sums[MOST] = {0};
+    ASSERT(t->config.num_microbatches <= MOST);
     training_load(t, step);
-    for (int64_t i = 0; i < count; i++) {
-        tapes[i] = tape_new(t->device, true);
-        losses[i] = training_forward(t, tapes[i], step, i);
-        sum += tensor_scalar(losses[i]);
+    for (int i = 0; i < MOST; i++) tapes[i] = tape_new(t->device, true);
+    for (const char *at = order; *at; at += at[2] ? 3 : 2) {
+        int i = at[1] - '0';
+        if (i >= t->config.num_microbatches) continue;
+        if (*at == 'F') losses[i] = training_forward(t, tapes[i], step, i);
+        if (*at == 'F') sums[i] = tensor_scalar(losses[i]);
+        if (*at == 'B') tape_backward(tapes[i], losses[i], &t->seed);
+        if (*at == 'I') tape_backward_inputs(tapes[i], losses[i], &t->seed);
+        if (*at == 'W') tape_backward_params(tapes[i]);
     }
-    for (int64_t i = 0; i < count; i++) {
-        params_begin_microbatch(&t->model->params, i, count);
-        tape_backward(tapes[i], losses[i], &t->seed);
+    double sum = 0;
+    for (int i = 0; i < MOST; i++) {
+        sum += sums[i];
         tape_delete(tapes[i]);
     }
     return sum / (double)t->batch.real;
@@ -93,11 +108,14 @@ static void check_same_bits(Training *t, const char *name) {
     want.gradients = gradients_of(t);
     ok(same_step(t, training_gradient(t, 0), want), "%s: the same step again", name);
     ok(same_step(t, gradient_in_halves(t, 0), want), "%s: backward to inputs, then to parameters", name);
-    ok(same_step(t, gradient_on_many_tapes(t, 0), want), "%s: all forwards before all backwards", name);
+    for (int i = 0; i < COUNT_OF(orders); i++)
+        ok(same_step(t, gradient_in_order(t, 0, orders[i]), want), "%s: %s", name, orders[i]);
     ok(loss_without_recording(t, 0) == want.loss, "%s: the loss alone", name);
     t->model->recompute = true;
     ok(same_step(t, training_gradient(t, 0), want), "%s: recomputed", name);
     ok(same_step(t, gradient_in_halves(t, 0), want), "%s: recomputed, in halves", name);
+    for (int i = 0; i < COUNT_OF(orders); i++)
+        ok(same_step(t, gradient_in_order(t, 0, orders[i]), want), "%s: recomputed, %s", name, orders[i]);
     t->model->recompute = false;
 
     int threads = t->device->queue.threads;
@@ -191,7 +209,7 @@ static void on_ready(void *context, Param *p, int use) {
     for (int i = 0; params->items[i] != p; i++) at += tensor_count(&params->items[i]->data);
     for (int64_t i = 0; i < tensor_count(&p->data); i++) at[i] += tensor_reals(&p->grad[use])[i];
     ready->calls++;
-    ready->early += params->microbatch != params->microbatches - 1;
+    ready->early += ready->t->tape->microbatch.index != ready->t->config.num_microbatches - 1;
 }
 
 static void check_grad_ready(Training *t, const char *name) {
@@ -241,7 +259,8 @@ static void check_memory(Training *t, const char *name) {
            after[3].now[MEMORY_OPTIMIZER] == 2 * weights,
        "%s: %lld bytes of weights, gradients one each, AdamW two", name, (long long)weights);
 
-    int64_t before = t->device->memory.now[MEMORY_ACTIVATIONS];
+    int64_t before = t->device->memory.now[MEMORY_ACTIVATIONS], microbatches = t->config.num_microbatches;
+    t->config.num_microbatches = 1; /* a step of one */
     Tensor *loss = training_forward(t, t->tape, 0, 0);
     int64_t kept = t->device->memory.now[MEMORY_ACTIVATIONS] - before;
     tape_backward(t->tape, loss, &t->seed);
@@ -263,6 +282,7 @@ static void check_memory(Training *t, const char *name) {
     t->model->recompute = false;
     ok(kept_recomputing < kept / 2, "%s: recomputing keeps %lld bytes", name, (long long)kept_recomputing);
     ok(t->device->memory.now[MEMORY_ACTIVATIONS] == before, "%s: and gives back all", name);
+    t->config.num_microbatches = microbatches;
 }
 
 static void check_all(const Config *config, const char *name) {

@@ -111,7 +111,7 @@ static inline Tensor *training_forward(Training *t, Tape *tape, int64_t step, in
     /* the tape reads the token ids again in backward: they must outlive this call */
     Tensor *ids = tape_alloc(tape, sizeof *ids);
     *ids = part.ids;
-    params_begin_microbatch(&t->model->params, microbatch, c->num_microbatches);
+    tape_begin_microbatch(tape, microbatch, c->num_microbatches);
     Tensor *x = model_embed(t->model, tape, ids, &pass);
     x = model_blocks(t->model, tape, x, 0, c->model.L, &pass);
     return model_loss(t->model, tape, x, &part.targets);

@@ -27,7 +27,6 @@ static void backward(Params *params, LossFn *loss, void *context) {
     Tape *tape = tape_new(params->device, true);
     Tensor one = tensor_new(params->device, MEMORY_ACTIVATIONS, "seed", TYPE_REAL, SHAPE(1));
     tensor_set_scalar(&one, 1);
-    params_begin_microbatch(params, 0, 1);
     tape_backward(tape, loss(context, tape), &one);
     tensor_free(&one);
     tape_delete(tape);

@@ -108,7 +108,6 @@ _Noreturn static void fail_not_finite(Device *device, Problem *p, const Tensor *
 static void train_step(Problem *p, Tape *tape, Optimizer *optimizer, const Tensor *seed, MetricsRow *row) {
     const Config *c = &options.run;
     waves_load(&p->waves, c->seed, SPLIT_TRAIN, (row->step - 1) * c->global_batch);
-    params_begin_microbatch(&p->mlp->params, 0, 1);
     Tensor *loss = squared_error(p, tape);
     row->loss = tensor_scalar(loss) / (double)tensor_count(&p->waves.y);
     tape_backward(tape, loss, seed);

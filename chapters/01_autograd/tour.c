@@ -100,7 +100,6 @@ void tour(void) {
 
     printf("\nthe tape in reverse\n");
     tape->observer.done = show_backward;
-    params_begin_microbatch(&params, 0, 1);
     tape_backward(tape, loss, &one);
     printf("\nafter the backward the device holds\n");
     print_memory(&device->memory);

@@ -81,7 +81,7 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
     for (int64_t i = 0; i < c->num_microbatches; i++) {
         Batch part = batch_rows(batch, i * c->micro_batch, c->micro_batch);
         Pass pass = {.training = true, .first_sample = step * c->global_batch + i * c->micro_batch};
-        params_begin_microbatch(&model->params, i, c->num_microbatches);
+        tape_begin_microbatch(tape, i, c->num_microbatches);
 
         Tensor *x = model_embed(model, tape, &part.ids, &pass);
         x = model_blocks(model, tape, x, 0, c->model.L, &pass);

@@ -53,7 +53,7 @@ double trainer_step(Trainer *t) {
         profile_phase(t->profile, PHASE_FORWARD);
         Batch part = batch_rows(&t->batch, i * t->micro_batch, t->micro_batch);
         Pass pass = {.training = true, .first_sample = first + i * t->micro_batch};
-        params_begin_microbatch(&model->params, i, t->microbatches);
+        tape_begin_microbatch(t->tape, i, t->microbatches);
         Tensor *x = model_embed(model, t->tape, &part.ids, &pass);
         x = model_blocks(model, t->tape, x, 0, model->config.L, &pass);
         Tensor *loss = model_loss(model, t->tape, x, &part.targets);

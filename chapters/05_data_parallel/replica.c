@@ -33,7 +33,6 @@ static double sum_over_devices(Replica *r, double x) {
 
 void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     const Config *c = &r->config;
-    Params *params = &r->model->params;
     profile_phase(r->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
     int64_t first = step * c->global_batch + r->comm->rank * share; /* device d has the d-th slice */
@@ -48,7 +47,7 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
         profile_phase(r->profile, PHASE_FORWARD);
         Batch part = batch_rows(&r->batch, i * c->micro_batch, c->micro_batch);
         Pass pass = {.training = true, .first_sample = first + i * c->micro_batch};
-        params_begin_microbatch(params, i, c->num_microbatches);
+        tape_begin_microbatch(r->tape, i, c->num_microbatches);
         Tensor *x = model_embed(r->model, r->tape, &part.ids, &pass);
         x = model_blocks(r->model, r->tape, x, 0, c->model.L, &pass);
         Tensor *sum = model_loss(r->model, r->tape, x, &part.targets);

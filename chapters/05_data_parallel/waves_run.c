@@ -55,7 +55,7 @@ static double fit_step(Fit *f, int64_t step) {
     double loss = 0, all = (double)(f->parts * f->part * WAVE_POINTS);
     for (int64_t i = 0; i < own; i++) {
         waves_load(&f->waves, f->config.seed, SPLIT_TRAIN, (step * f->parts + first + i) * f->part);
-        params_begin_microbatch(&f->mlp->params, i, own);
+        tape_begin_microbatch(f->tape, i, own);
         Tensor *error = op_squared_error(f->tape, mlp_forward(f->mlp, f->tape, &f->waves.x), &f->waves.y);
         loss += tensor_scalar(error) / all;
         tape_backward(f->tape, error, &f->seed);

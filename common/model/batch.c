@@ -102,7 +102,6 @@ static char *first_not_finite(Model *model, const Batch *batch, int64_t rows, co
         Batch part = batch_rows(batch, first, rows);
         Pass again = *pass;
         again.first_sample += first;
-        params_begin_microbatch(&model->params, 0, 1);
         Tensor *x = model_embed(model, tape, &part.ids, &again);
         x = model_blocks(model, tape, x, 0, model->config.L, &again);
         tape_backward(tape, model_loss(model, tape, x, &part.targets), &seed);

@@ -21,13 +21,13 @@ static void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
 }
 
 static void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
-    Tensor dw = param_grad_begin(n->param[0], 0);
+    Tensor dw = param_grad_begin(n->param[0], 0, tape->microbatch);
     KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
-    param_grad_end(n->param[0], 0, dw, NULL);
+    param_grad_end(n->param[0], 0, tape->microbatch, dw, NULL);
     if (!n->param[1]) return;
-    Tensor db = param_grad_begin(n->param[1], 0);
+    Tensor db = param_grad_begin(n->param[1], 0, tape->microbatch);
     KERNELS(tape)->sum_rows(QUEUE(tape), n->out->grad, &db, false);
-    param_grad_end(n->param[1], 0, db, NULL);
+    param_grad_end(n->param[1], 0, tape->microbatch, db, NULL);
 }
 
 static const Op linear_op = {"linear", linear_backward_input, linear_backward_param};
@@ -74,14 +74,14 @@ Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
 /* ---- embedding ---- */
 
 static void embedding_backward(Tape *tape, Node *n) {
-    Tensor dtoken = param_grad_begin(n->param[0], 0);
+    Tensor dtoken = param_grad_begin(n->param[0], 0, tape->microbatch);
     KERNELS(tape)->zero(QUEUE(tape), &dtoken);
     KERNELS(tape)->embedding_backward(QUEUE(tape), n->saved[0], n->out->grad, &dtoken);
-    param_grad_end(n->param[0], 0, dtoken, NULL);
+    param_grad_end(n->param[0], 0, tape->microbatch, dtoken, NULL);
     if (!n->param[1]) return;
-    Tensor dposition = param_grad_begin(n->param[1], 0);
+    Tensor dposition = param_grad_begin(n->param[1], 0, tape->microbatch);
     KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, *(const int64_t *)n->args, &dposition);
-    param_grad_end(n->param[1], 0, dposition, NULL);
+    param_grad_end(n->param[1], 0, tape->microbatch, dposition, NULL);
 }
 
 static const Op embedding_op = {"embedding", NULL, embedding_backward};
@@ -110,12 +110,12 @@ typedef struct {
 } NormArgs;
 
 static void norm_backward_param(Tape *tape, Node *n) {
-    Tensor dgain = param_grad_begin(n->param[0], 0), dbias;
-    if (n->param[1]) dbias = param_grad_begin(n->param[1], 0);
+    Tensor dgain = param_grad_begin(n->param[0], 0, tape->microbatch), dbias;
+    if (n->param[1]) dbias = param_grad_begin(n->param[1], 0, tape->microbatch);
     KERNELS(tape)->norm_backward_param(QUEUE(tape), n->out->grad, n->saved[0], n->saved[1], &dgain,
                                        n->param[1] ? &dbias : NULL);
-    param_grad_end(n->param[0], 0, dgain, NULL);
-    if (n->param[1]) param_grad_end(n->param[1], 0, dbias, NULL);
+    param_grad_end(n->param[0], 0, tape->microbatch, dgain, NULL);
+    if (n->param[1]) param_grad_end(n->param[1], 0, tape->microbatch, dbias, NULL);
 }
 
 static void layernorm_backward(Tape *tape, Node *n) {

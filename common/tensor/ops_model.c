@@ -112,10 +112,9 @@ static void head_loss_backward_input(Tape *tape, Node *n) {
 }
 
 static void head_loss_backward_param(Tape *tape, Node *n) {
-    (void)tape;
     HeadLossArgs *a = n->args;
-    param_grad_end(n->param[0], n->use[0], a->dhead, n->out->grad);
-    if (n->param[1]) param_grad_end(n->param[1], 0, a->dbias, n->out->grad);
+    param_grad_end(n->param[0], n->use[0], tape->microbatch, a->dhead, n->out->grad);
+    if (n->param[1]) param_grad_end(n->param[1], 0, tape->microbatch, a->dbias, n->out->grad);
 }
 
 static const Op head_loss_op = {"head_loss", head_loss_backward_input, head_loss_backward_param};
@@ -135,8 +134,8 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
     HeadLossArgs *a = NULL;
     if (tape->recording) {
         a = tape_alloc(tape, sizeof *a);
-        a->dhead = param_grad_begin(head, use);
-        if (bias) a->dbias = param_grad_begin(bias, 0);
+        a->dhead = param_grad_begin(head, use, tape->microbatch);
+        if (bias) a->dbias = param_grad_begin(bias, 0, tape->microbatch);
         dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
     }
     for (int64_t row = 0; row < rows; row += chunk) {
@@ -204,6 +203,7 @@ static void recompute_backward(Tape *tape, Node *n) {
     const RecomputeArgs *a = n->args;
     Tape *again = tape_new(tape->device, true);
     again->observer = tape->observer;
+    again->microbatch = tape->microbatch;
     Tensor *x = tape_alloc(again, sizeof *x);
     *x = *n->saved[0]; /* the same memory; readers and gradient of its own */
     x->grad = NULL;

@@ -23,6 +23,7 @@ void params_free(Params *params) {
         tensor_free(&p->data);
         for (int use = 0; use < PARAM_MAX_USES; use++)
             if (p->grad[use].device) tensor_free(&p->grad[use]);
+        ASSERT(!p->early);
         free((char *)(uintptr_t)p->name);
         free(p);
     }
@@ -48,12 +49,6 @@ const Tensor *param_acquire(Param *p) { return &p->data; }
 
 void param_release(Param *p) { (void)p; }
 
-void params_begin_microbatch(Params *params, int64_t microbatch, int64_t microbatches) {
-    params->microbatch = microbatch;
-    params->microbatches = microbatches;
-    for (int i = 0; i < params->count; i++) params->items[i]->uses_done = 0;
-}
-
 static Tensor grad_new(Param *p) {
     return tensor_new(p->data.device, MEMORY_GRADIENTS, p->name, TYPE_REAL, p->data.shape);
 }
@@ -64,28 +59,72 @@ static void add_uses(Param *p) {
         device->kernels->accumulate(&device->queue, &p->grad[use], &p->grad[0]);
 }
 
-Tensor param_grad_begin(Param *p, int use) {
-    ASSERT(use < p->uses);
+/* The first micro-batch's is formed in the step's own buffer. */
+Tensor param_grad_begin(Param *p, int use, Microbatch microbatch) {
+    ASSERT(use < p->uses && microbatch.index < microbatch.count);
     if (!p->grad[use].data) p->grad[use] = grad_new(p);
-    return p->owner->microbatch == 0 ? p->grad[use] : grad_new(p);
+    return microbatch.index == 0 ? p->grad[use] : grad_new(p);
 }
 
-void param_grad_end(Param *p, int use, Tensor grad, const Tensor *scale) {
+/* A gradient that waits for those of earlier micro-batches. */
+typedef struct EarlyGrad EarlyGrad;
+struct EarlyGrad {
+    EarlyGrad *next;
+    int use;
+    int64_t index; /* of its micro-batch */
+    Tensor grad;
+};
+
+static void keep_early(Param *p, int use, int64_t index, Tensor grad) {
+    EarlyGrad *early = xmalloc(sizeof *early);
+    *early = (EarlyGrad){p->early, use, index, grad};
+    p->early = early;
+}
+
+/* The one whose turn it is, taken out of the list; false: it has not come yet. */
+static bool take_early(Param *p, int use, Tensor *grad) {
+    for (EarlyGrad **link = &p->early; *link; link = &(*link)->next) {
+        EarlyGrad *early = *link;
+        if (early->use != use || early->index != p->turn[use]) continue;
+        *grad = early->grad;
+        *link = early->next;
+        free(early);
+        return true;
+    }
+    return false;
+}
+
+static void add_in_turn(Param *p, int use, Tensor grad) {
     Device *device = p->data.device;
-    const Kernels *kernels = device->kernels;
-    bool first = grad.data == p->grad[use].data;
+    if (p->turn[use]++ == 0) return; /* it is the step's own buffer */
+    device->kernels->accumulate(&device->queue, &grad, &p->grad[use]);
+    tensor_free(&grad);
+}
+
+static void step_is_complete(Param *p, int use) {
+    p->turn[use] = 0;
+    Params *owner = p->owner;
+    if (owner->on_grad_ready) {
+        owner->on_grad_ready(owner->on_grad_ready_context, p, use);
+    } else if (++p->uses_done == p->uses) {
+        p->uses_done = 0;
+        add_uses(p);
+    }
+}
+
+void param_grad_end(Param *p, int use, Microbatch microbatch, Tensor grad, const Tensor *scale) {
+    Device *device = p->data.device;
     /* scaled first, added then: in one go the product would not be rounded, and the sum have other bits than
      * that of devices which hold a micro-batch each */
-    if (scale) kernels->scale(&device->queue, scale, &grad, &grad, false);
-    if (!first) kernels->accumulate(&device->queue, &grad, &p->grad[use]);
-    if (!first) tensor_free(&grad);
-
-    Params *owner = p->owner;
-    if (owner->microbatch != owner->microbatches - 1) return;
-    if (owner->on_grad_ready)
-        owner->on_grad_ready(owner->on_grad_ready_context, p, use);
-    else if (++p->uses_done == p->uses)
-        add_uses(p);
+    if (scale) device->kernels->scale(&device->queue, scale, &grad, &grad, false);
+    ASSERT(microbatch.index >= p->turn[use]);
+    if (microbatch.index > p->turn[use]) {
+        keep_early(p, use, microbatch.index, grad);
+        return;
+    }
+    do add_in_turn(p, use, grad);
+    while (take_early(p, use, &grad));
+    if (p->turn[use] == microbatch.count) step_is_complete(p, use);
 }
 
 void params_add_uses(Params *params) {

@@ -32,7 +32,12 @@ Tape *tape_new(Device *device, bool recording) {
     Tape *tape = xcalloc(1, sizeof *tape);
     tape->device = device;
     tape->recording = recording;
+    tape->microbatch = (Microbatch){0, 1};
     return tape;
+}
+
+void tape_begin_microbatch(Tape *tape, int64_t index, int64_t count) {
+    tape->microbatch = (Microbatch){index, count};
 }
 
 void tape_reset(Tape *tape) {

@@ -1,8 +1,8 @@
 /* tape: define-by-run automatic differentiation. Ops append nodes in the order of execution; backward is a
  * loop over them in reverse.
  *
- * The tape is an object: a pipeline keeps several alive at once, recomputation makes short-lived ones. It
- * owns the activations made on it. A node keeps only what its backward needs: the forward says with tape_drop
+ * The tape is an object: a pipeline keeps several alive at once, one for each micro-batch that is under way;
+ * recomputation makes short-lived ones. It owns the activations made on it. A node keeps only what its backward needs: the forward says with tape_drop
  * that it reads an activation no more, and unless a node keeps it the memory is free at once; backward frees
  * as it goes.
  *
@@ -44,7 +44,8 @@ typedef struct {
 
 struct Tape {
     Device *device;
-    bool recording; /* false: forward only, nothing is kept (evaluation, generation) */
+    bool recording;        /* false: forward only, nothing is kept (evaluation, generation) */
+    Microbatch microbatch; /* that this pass works on; the only one (0 of 1) until tape_begin_microbatch */
     TapeObserver observer;
     Node **nodes;
     int64_t node_count, node_capacity;
@@ -58,6 +59,10 @@ void tape_reset(Tape *tape); /* frees all activations and nodes; the tape can be
 void tape_delete(Tape *tape);
 
 /* ---- for programs ---- */
+
+/* What comes on this tape belongs to micro-batch `index` of the `count` of this step. Before its forward (a fused head
+ * forms gradients there); it stays so until the next call. */
+void tape_begin_microbatch(Tape *tape, int64_t index, int64_t count);
 
 /* Runs every backward step in reverse; grad is the gradient of `out`, same shape (a loss: the scale). */
 void tape_backward(Tape *tape, Tensor *out, const Tensor *grad);
