@@ -2,6 +2,7 @@
 """Runs the notebooks: every shell cell, in order, in one bash for each notebook, as Jupyter would.
 
   notebooks-md/run.py [NAME.md ...]           runs all cells and rewrites outputs, excerpts, references, pictures
+  notebooks-md/run.py --text [NAME.md ...]    runs nothing: excerpts and references alone are renewed
   notebooks-md/run.py --check [NAME.md ...]   runs all cells, or their short forms, in a folder of its own, and compares:
                                               Test Anything Protocol on stdout, exit 1 where text and program disagree
 
@@ -337,9 +338,23 @@ def missing_pictures(notebook):
 
 # ---- the two commands ----
 
-def rewrite(path):
-    """Runs a notebook in the working tree and writes what came out into it. Returns the problems."""
-    notebook, shell, problems = Notebook(path), Shell(ROOT, 1200), []
+def rewrite(path, cells=True):
+    """Runs a notebook in the working tree and writes what came out into it; without `cells`, only excerpts and references
+    are renewed. Returns the problems."""
+    notebook = Notebook(path)
+    if cells:
+        run_cells(notebook)
+    for block in notebook.excerpts:
+        block.lines = excerpt(block.attributes)
+    update_references(notebook)
+    notebook.write()
+    problems = missing_pictures(notebook)
+    problems += [f"the number {n} in the prose is in no output and no code" for n in unknown_numbers(notebook)]
+    return problems
+
+
+def run_cells(notebook):
+    shell = Shell(ROOT, 1200)
     try:
         for cell in notebook.cells:
             print(f"{notebook.path.name}: {cell.name}", file=sys.stderr)
@@ -348,13 +363,6 @@ def rewrite(path):
                 shutil.copyfile(ROOT / source, FOLDER / "images" / picture_name(notebook, source))
     finally:
         shell.close()
-    for block in notebook.excerpts:
-        block.lines = excerpt(block.attributes)
-    update_references(notebook)
-    notebook.write()
-    problems += missing_pictures(notebook)
-    problems += [f"the number {n} in the prose is in no output and no code" for n in unknown_numbers(notebook)]
-    return problems
 
 
 def mirror(folder):
@@ -402,13 +410,13 @@ def check(path):
 
 
 def main(arguments):
-    checking = "--check" in arguments
+    checking, cells = "--check" in arguments, "--text" not in arguments
     paths = [FOLDER / pathlib.Path(a).name for a in arguments if not a.startswith("--")]
     paths = paths or sorted(FOLDER.glob("[0-9][0-9]_*.md"))
     count = failed = 0
     for path in paths:
         try:
-            results = check(path) if checking else ((path.name, p) for p in rewrite(path))
+            results = check(path) if checking else ((path.name, p) for p in rewrite(path, cells))
             for what, wrong in results:
                 count += 1
                 failed += wrong is not None
