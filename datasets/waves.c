@@ -69,8 +69,12 @@ Waves waves_new(Device *device, int64_t count) {
 }
 
 void waves_load(Waves *w, uint64_t seed, Split split, int64_t first) {
-    waves_make(seed, split, first, tensor_rows(&w->x), tensor_reals(&w->x), tensor_reals(&w->y),
-               tensor_reals(&w->best));
+    Tensor *const tensors[] = {&w->x, &w->y, &w->best};
+    int64_t rows = tensor_rows(&w->x), count = tensor_count(&w->x);
+    real *values = xmalloc((size_t)(COUNT_OF(tensors) * count) * sizeof *values);
+    waves_make(seed, split, first, rows, values, values + count, values + 2 * count);
+    for (int i = 0; i < COUNT_OF(tensors); i++) tensor_write(tensors[i], 0, count, values + i * count);
+    free(values);
 }
 
 void waves_free(Waves *w) {
@@ -82,17 +86,22 @@ void waves_free(Waves *w) {
 double waves_error(const Waves *w, const Tensor *prediction) {
     double sum = 0;
     int64_t count = tensor_count(&w->y);
+    real *said = tensor_to_host(prediction), *right = tensor_to_host(&w->y);
     for (int64_t i = 0; i < count; i++) {
-        double difference = (double)tensor_reals(prediction)[i] - (double)tensor_reals(&w->y)[i];
+        double difference = (double)said[i] - (double)right[i];
         sum += difference * difference;
     }
+    free(said);
+    free(right);
     return sum / (double)count;
 }
 
 /* ---- pictures ---- */
 
 static PlotSeries first_wave(const char *label, const Tensor *t, PlotStyle style, int color, double *points) {
-    for (int i = 0; i < WAVE_POINTS; i++) points[i] = (double)tensor_reals(t)[i];
+    real wave[WAVE_POINTS];
+    tensor_read(t, 0, WAVE_POINTS, wave);
+    for (int i = 0; i < WAVE_POINTS; i++) points[i] = (double)wave[i];
     return (PlotSeries){.label = label, .y = points, .count = WAVE_POINTS, .style = style, .color = color};
 }
 

@@ -18,9 +18,9 @@ typedef struct {
 } State;
 
 static void list_arrays(State *state, NamedArray model[2], NamedArray optimizer[1]) {
-    model[0] = (NamedArray){"blocks.0.weight", ARRAY_F32, 2, {30, WEIGHTS / 30}, state->weight};
-    model[1] = (NamedArray){"blocks.0.bias", ARRAY_F32, 1, {BIASES}, state->bias};
-    optimizer[0] = (NamedArray){"blocks.0.weight.m", ARRAY_F32, 1, {MOMENTS}, state->moment};
+    model[0] = (NamedArray){"blocks.0.weight", ARRAY_F32, 2, {30, WEIGHTS / 30}, .data = state->weight};
+    model[1] = (NamedArray){"blocks.0.bias", ARRAY_F32, 1, {BIASES}, .data = state->bias};
+    optimizer[0] = (NamedArray){"blocks.0.weight.m", ARRAY_F32, 1, {MOMENTS}, .data = state->moment};
 }
 
 static void fill(State *state, int64_t step) {

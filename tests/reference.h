@@ -5,6 +5,7 @@
 
 #include "common/config/args.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 #include <float.h>
@@ -71,7 +72,7 @@ static inline Summary reference_summary(const char *name, const Tensor *t) {
         uint32_t words[4];
         rng_block(0, stream, (uint64_t)i / 4, words);
         for (int64_t j = i; j < min64(i + 4, tensor_count(t)); j++) {
-            double value = (double)tensor_reals(t)[j];
+            double value = (double)real_at(t, j);
             s.norm += value * value;
             s.projection += value * (2 * (words[j - i] * 0x1p-32) - 1);
         }

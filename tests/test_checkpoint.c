@@ -52,7 +52,7 @@ static void load_other_shape(void *argument) {
     float bias[8];
     (void)argument;
     Checkpoint *checkpoint = checkpoint_open_latest(folder);
-    NamedArray want = {"blocks.0.bias", ARRAY_F32, 1, {8}, bias};
+    NamedArray want = {"blocks.0.bias", ARRAY_F32, 1, {8}, .data = bias};
     checkpoint_read_arrays(checkpoint, "model.safetensors", &want, 1);
 }
 

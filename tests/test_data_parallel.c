@@ -10,6 +10,7 @@
 #include "common/comm/clock.h"
 #include "common/cpu/device_cpu.h"
 #include "tests/ranks.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 #include <stdlib.h>
@@ -66,7 +67,7 @@ static Record record_new(const Params *params, int steps) {
 static void keep(const Params *params, bool gradients, real *to) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = params->items[i];
-        memcpy(to, gradients ? p->grad[0].data : p->data.data, (size_t)tensor_bytes(&p->data));
+        tensor_read(gradients ? &p->grad[0] : &p->data, 0, tensor_count(&p->data), to);
         to += tensor_count(&p->data);
     }
 }
@@ -290,11 +291,11 @@ static void test_broadcast(void) {
     for (int step = 0; step < 3; step++) replica_step(a, step, &row);
     for (int i = 0; i < b->model->params.count; i++) { /* what the ranks have is theirs, but for rank 0 */
         Tensor *t = &b->model->params.items[i]->data;
-        if (world->rank) memset(t->data, world->rank, (size_t)tensor_bytes(t));
+        if (world->rank) fill_constant(t, (real)world->rank);
         if (world->rank) continue;
-        memcpy(t->data, a->model->params.items[i]->data.data, (size_t)tensor_bytes(t));
-        memcpy(b->optimizer->m[i].data, a->optimizer->m[i].data, (size_t)tensor_bytes(t));
-        memcpy(b->optimizer->v[i].data, a->optimizer->v[i].data, (size_t)tensor_bytes(t));
+        copy_elements(&a->model->params.items[i]->data, t);
+        copy_elements(&a->optimizer->m[i], &b->optimizer->m[i]);
+        copy_elements(&a->optimizer->v[i], &b->optimizer->v[i]);
     }
     if (world->rank == 0) b->optimizer->step = 3;
     replica_broadcast(b);
@@ -303,10 +304,8 @@ static void test_broadcast(void) {
         replica_step(b, step, &row);
     }
     bool same = true;
-    for (int i = 0; i < a->model->params.count; i++) {
-        const Tensor *x = &a->model->params.items[i]->data, *y = &b->model->params.items[i]->data;
-        same &= !memcmp(x->data, y->data, (size_t)tensor_bytes(x));
-    }
+    for (int i = 0; i < a->model->params.count; i++)
+        same &= same_elements(&a->model->params.items[i]->data, &b->model->params.items[i]->data);
     ok_on_all(world, same && b->optimizer->step == 6, "broadcast: goes on with the same bits");
     discard(a);
     discard(b);

@@ -8,6 +8,7 @@
 #include "common/cpu/device_cpu.h"
 #include "common/tensor/ops.h"
 #include "tests/ranks.h"
+#include "tests/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +86,7 @@ static Tensor part_new(const char *name, int seed, Shape whole, Place place, Mes
     Tensor t = tensor_new(device, MEMORY_PARAMETERS, name, TYPE_REAL, shape_of_part(whole, place, n));
     int owner = place.kind == PLACE_PARTIAL || place.kind == PLACE_PRIVATE ? rank : 0;
     for (int64_t i = 0; i < tensor_count(&t); i++)
-        tensor_reals(&t)[i] = (real)element(seed, owner, index_in_whole(i, whole, place, n, rank));
+        set_real_at(&t, i, (real)element(seed, owner, index_in_whole(i, whole, place, n, rank)));
     t.place[along] = place;
     return t;
 }
@@ -96,7 +97,7 @@ static bool is_expected(const Tensor *t, int seed, Place from, Place to, MeshAxi
     bool good = shape_equal(t->shape, shape_of_part(whole, to, n)) && t->place[along].kind == to.kind &&
                 t->place[along].axis == to.axis;
     for (int64_t i = 0; good && i < tensor_count(t); i++)
-        good &= tensor_reals(t)[i] == (real)(times * expected(seed, from, to, whole, n, rank, i));
+        good &= real_at(t, i) == (real)(times * expected(seed, from, to, whole, n, rank, i));
     return good;
 }
 
@@ -110,8 +111,7 @@ typedef struct {
 /* <a, b> over the devices of a group; where the values are Replicate, once. */
 static double inner_product(Comm *comm, const Tensor *a, const Tensor *b, PlaceKind place) {
     double sum = 0;
-    for (int64_t i = 0; i < tensor_count(a); i++)
-        sum += (double)tensor_reals(a)[i] * (double)tensor_reals(b)[i];
+    for (int64_t i = 0; i < tensor_count(a); i++) sum += (double)real_at(a, i) * (double)real_at(b, i);
     if (place == PLACE_REPLICATE && comm->rank != 0) sum = 0;
     comm_all_reduce(comm, NULL, &sum, &sum, 1, TYPE_F64, REDUCE_SUM);
     return sum;
@@ -169,7 +169,7 @@ static void try_shape(Verdict *v, Kind kind, const Mesh *m, MeshAxis along, Shap
     for (int again = 1; again < times; again++)
         y = op_add(tape, y, call_op(kind, tape, m, along, &x, out_axis));
     Tensor kept = tensor_new(device, MEMORY_PARAMETERS, "kept", TYPE_REAL, y->shape); /* backward frees y */
-    if (tensor_count(y)) memcpy(kept.data, y->data, (size_t)tensor_bytes(y));
+    copy_elements(y, &kept);
     tape_backward(tape, y, &dy);
     v->backward &= x.grad && is_expected(x.grad, 2, dout, din, along, whole, n, rank, times);
     v->bytes &= bytes_are_right(comm, before, row, times, S);
@@ -249,8 +249,7 @@ static void chain(const Mesh *m, MeshAxis along) {
     Tensor *in = stage > 0 ? op_recv(tape, m, along, stage - 1, &x) : &x;
     Tensor *y = op_add(tape, in, in);
     bool good = true, last = stage == n - 1;
-    for (int64_t i = 0; i < tensor_count(y); i++)
-        good &= tensor_reals(y)[i] == ldexp(tensor_reals(&x)[i], stage + 1);
+    for (int64_t i = 0; i < tensor_count(y); i++) good &= real_at(y, i) == ldexp(real_at(&x, i), stage + 1);
     if (last) {
         tape_backward(tape, y, &dy);
     } else {
@@ -262,7 +261,7 @@ static void chain(const Mesh *m, MeshAxis along) {
     good = in->grad != NULL && in->place[along].kind == PLACE_PRIVATE;
     if (stage == 0 && x.grad)
         for (int64_t i = 0; i < tensor_count(&x); i++)
-            good &= tensor_reals(x.grad)[i] == ldexp(tensor_reals(&dy)[i], n);
+            good &= real_at(x.grad, i) == ldexp(real_at(&dy, i), n);
     ok_on_all(world, good, "op_send, op_recv along '%s': gradients", mesh_axis_names[along]);
     int messages = (stage > 0) + !last;
     ok_on_all(world,
@@ -294,7 +293,7 @@ static void sent_twice(const Mesh *m, MeshAxis along) {
             tape_grad(tape, b, &add); /* b takes part in the backward, which starts from one result only */
             tape_backward(tape, a, &one);
             for (int64_t i = 0; i < 4 && !constant; i++)
-                good &= x.grad && tensor_reals(x.grad)[i] == 2 * tensor_reals(&x)[i];
+                good &= x.grad && real_at(x.grad, i) == 2 * real_at(&x, i);
             good &= !constant || !x.grad;
             tensor_free(&one);
         } else if (stage == 1) {
@@ -317,10 +316,10 @@ static void nested(const Mesh *m) {
     Tensor *part = op_split(tape, m, MESH_TENSOR, op_split(tape, m, MESH_DATA, &x, 1), 1);
     bool good = part->shape.size[1] == 2;
     for (int64_t i = 0; i < tensor_count(part); i++)
-        good &= tensor_reals(part)[i] ==
+        good &= real_at(part, i) ==
                 (real)element(1, 0, index_in_whole(i, whole, (Place){PLACE_SHARD, 1}, n, world->rank));
     Tensor *again = op_gather(tape, m, MESH_DATA, op_gather(tape, m, MESH_TENSOR, part));
-    good &= memcmp(again->data, x.data, (size_t)tensor_bytes(&x)) == 0;
+    good &= same_elements(again, &x);
     ok_on_all(world, good, "an axis cut by 'data' and within by 'tensor', and put together again");
     tape_delete(tape);
     tensor_free(&x);

@@ -3,6 +3,7 @@
  * one random direction through all weights, by finite differences as in test_gradients.c. */
 #include "tests/tap.h"
 #include "common/cpu/device_cpu.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 static void share_and_scale(void) {
@@ -10,9 +11,9 @@ static void share_and_scale(void) {
     Device *device = device_new_cpu(0);
     Tape *tape = tape_new(device, false);
     Tensor *x = tape_tensor(tape, "x", TYPE_REAL, SHAPE(COUNT), NULL);
-    for (int i = 0; i < COUNT; i++) tensor_reals(x)[i] = 1;
+    fill_constant(x, 1);
     DropoutSite site = {0.3, 7, rng_stream("dropout"), 0};
-    const real *y = tensor_reals(op_dropout(tape, x, site));
+    real *y = tensor_to_host(op_dropout(tape, x, site));
     int dropped = 0, kept = 0;
     for (int i = 0; i < COUNT; i++) dropped += y[i] == 0, kept += y[i] == (real)(1 / 0.7);
     ok(dropped + kept == COUNT, "each element is 0 or 1 / (1 - rate)");
@@ -20,6 +21,7 @@ static void share_and_scale(void) {
     ok(fabs(dropped / (double)COUNT - 0.3) < 4 * deviation, "%.4f are dropped at rate 0.3",
        dropped / (double)COUNT);
     ok(op_dropout(tape, x, (DropoutSite){0}) == x, "rate 0 gives x itself");
+    free(y);
     tape_delete(tape);
     device_delete(device);
 }
@@ -28,10 +30,10 @@ static void share_and_scale(void) {
 static void move(Training *t, double h) {
     const Params *params = &t->model->params;
     for (int i = 0; i < params->count; i++) {
-        real *w = tensor_reals(&params->items[i]->data);
+        Tensor *w = &params->items[i]->data;
         uint64_t stream = rng_stream(params->items[i]->name);
-        for (int64_t j = 0; j < tensor_count(&params->items[i]->data); j++)
-            w[j] += (real)(h * (2 * rng_uniform(9, stream, (uint64_t)j) - 1));
+        for (int64_t j = 0; j < tensor_count(w); j++)
+            set_real_at(w, j, real_at(w, j) + (real)(h * (2 * rng_uniform(9, stream, (uint64_t)j) - 1)));
     }
 }
 
@@ -46,10 +48,10 @@ static double slope_from_gradient(Training *t) {
     const Params *params = &t->model->params;
     double sum = 0;
     for (int i = 0; i < params->count; i++) {
-        const real *g = tensor_reals(&params->items[i]->grad[0]);
+        const Tensor *g = &params->items[i]->grad[0];
         uint64_t stream = rng_stream(params->items[i]->name);
-        for (int64_t j = 0; j < tensor_count(&params->items[i]->data); j++)
-            sum += g[j] * (2 * rng_uniform(9, stream, (uint64_t)j) - 1);
+        for (int64_t j = 0; j < tensor_count(g); j++)
+            sum += real_at(g, j) * (2 * rng_uniform(9, stream, (uint64_t)j) - 1);
     }
     return sum;
 }

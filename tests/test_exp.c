@@ -3,6 +3,7 @@
 #include "common/cpu/device_cpu.h"
 #include "common/cpu/kernels_cpu.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 
 #include <float.h>
 
@@ -37,19 +38,19 @@ static void test_gelu(void) {
            dy = tensor_new(d, MEMORY_ACTIVATIONS, "dy", TYPE_REAL, SHAPE(COUNT)),
            dx = tensor_new(d, MEMORY_ACTIVATIONS, "dx", TYPE_REAL, SHAPE(COUNT));
     for (int i = 0; i < COUNT; i++) {
-        tensor_reals(&x)[i] = (real)(24.0 * i / (COUNT - 1) - 12);
-        tensor_reals(&dy)[i] = 1;
+        set_real_at(&x, i, (real)(24.0 * i / (COUNT - 1) - 12));
+        set_real_at(&dy, i, 1);
     }
     d->kernels->gelu(&d->queue, &x, &y);
     d->kernels->gelu_backward(&d->queue, &dy, &x, &dx, false);
     double worst = 0, worst_slope = 0;
     for (int i = 0; i < COUNT; i++) {
-        long double X = tensor_reals(&x)[i], a = sqrtl(2 / acosl(-1.0L)), u = a * (X + 0.044715L * X * X * X);
+        long double X = real_at(&x, i), a = sqrtl(2 / acosl(-1.0L)), u = a * (X + 0.044715L * X * X * X);
         long double slope =
             0.5L * (1 + tanhl(u)) + 0.5L * X * (1 - tanhl(u) * tanhl(u)) * a * (1 + 3 * 0.044715L * X * X);
         double unit = ulp / 2 * fmax(1, fabs((double)X));
-        worst = worse(worst, (double)fabsl(tensor_reals(&y)[i] - 0.5L * X * (1 + tanhl(u))) / unit);
-        worst_slope = worse(worst_slope, (double)fabsl(tensor_reals(&dx)[i] - slope) / unit);
+        worst = worse(worst, (double)fabsl(real_at(&y, i) - 0.5L * X * (1 + tanhl(u))) / unit);
+        worst_slope = worse(worst_slope, (double)fabsl(real_at(&dx, i) - slope) / unit);
     }
     ok(worst <= 4, "GELU: off by at most %.2f rounding units", worst);
     ok(worst_slope <= 16, "its slope: off by at most %.2f rounding units", worst_slope);

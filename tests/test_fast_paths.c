@@ -4,6 +4,7 @@
 #include "common/cpu/kernels_cpu.h"
 #include "common/base/rng.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 
 #include <stdlib.h>
 
@@ -96,9 +97,9 @@ static Gradients gradients_new(Device *d, int64_t R, int64_t C, int64_t V) {
                    tensor_new(d, MEMORY_GRADIENTS, "dw", TYPE_REAL, SHAPE(V, C)),
                    tensor_new(d, MEMORY_GRADIENTS, "dbias", TYPE_REAL, SHAPE(V)),
                    tensor_new(d, MEMORY_GRADIENTS, "loss", TYPE_F64, SHAPE(1))};
-    rng_fill_uniform(7, 4, 0, V * C, -1, 1, tensor_reals(&g.dw)); /* what is added to */
-    rng_fill_uniform(7, 5, 0, V, -1, 1, tensor_reals(&g.dbias));
-    *(double *)g.loss.data = 1;
+    fill_uniform(&g.dw, 7, 4, -1, 1); /* what is added to */
+    fill_uniform(&g.dbias, 7, 5, -1, 1);
+    tensor_write(&g.loss, 0, 1, &(double){1});
     return g;
 }
 
@@ -112,8 +113,8 @@ static void gradients_free(Gradients *g) {
 static double difference(const Tensor *a, const Tensor *b) {
     double worst = 0, largest = 0;
     for (int64_t i = 0; i < tensor_count(a); i++) {
-        worst = worse(worst, fabs((double)tensor_reals(a)[i] - (double)tensor_reals(b)[i]));
-        largest = worse(largest, fabs((double)tensor_reals(b)[i]));
+        worst = worse(worst, fabs((double)real_at(a, i) - (double)real_at(b, i)));
+        largest = worse(largest, fabs((double)real_at(b, i)));
     }
     return worst / largest;
 }
@@ -128,11 +129,11 @@ static void test_head(Device *d, int64_t R, int64_t C, int64_t V, double spread,
            logits = tensor_new(d, MEMORY_ACTIVATIONS, "logits", TYPE_REAL, SHAPE(R, V)),
            row_loss = tensor_new(d, MEMORY_ACTIVATIONS, "row loss", TYPE_REAL, SHAPE(R));
     Gradients want = gradients_new(d, R, C, V), got = gradients_new(d, R, C, V);
-    rng_fill_uniform(7, 1, 0, R * C, -spread, spread, tensor_reals(&x));
-    rng_fill_uniform(7, 2, 0, V * C, -1, 1, tensor_reals(&w));
-    rng_fill_uniform(7, 3, 0, V, -spread, spread, tensor_reals(&bias));
+    fill_uniform(&x, 7, 1, -spread, spread);
+    fill_uniform(&w, 7, 2, -1, 1);
+    fill_uniform(&bias, 7, 3, -spread, spread);
     for (int64_t r = 0; r < R + 2; r++) /* the first two belong to rows before; every fifth is masked */
-        tensor_ints(&targets)[r] = r % 5 == 4 ? -1 : (int32_t)(r * 7919 % V);
+        tensor_write(&targets, r, 1, &(int32_t){r % 5 == 4 ? -1 : (int32_t)(r * 7919 % V)});
 
     Tensor *b = with_bias ? &bias : NULL;
     k->matmul(q, &x, false, &w, true, b, &logits, false);
@@ -156,7 +157,7 @@ static void test_head(Device *d, int64_t R, int64_t C, int64_t V, double spread,
     scratch = tensor_new(d, MEMORY_ACTIVATIONS, "scratch", TYPE_REAL,
                          SHAPE(k->head_loss_scratch(q, R, C, V, false)));
     double with_gradients = tensor_scalar(&got.loss);
-    *(double *)got.loss.data = 1;
+    tensor_write(&got.loss, 0, 1, &(double){1});
     k->head_loss(q, &x, &w, b, &targets, 2, NULL, NULL, NULL, false, &got.loss, &scratch);
     ok(tensor_scalar(&got.loss) == with_gradients, "  the loss alone: the same bits");
 

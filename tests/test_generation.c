@@ -16,11 +16,11 @@ static void run(Model *m, const int32_t *tokens, int64_t first, int64_t count, K
                 real *logits) {
     Tape *tape = tape_new(m->device, false);
     Tensor *ids = tape_tensor(tape, "ids", TYPE_I32, SHAPE(1, count), NULL);
-    memcpy(ids->data, tokens + first, (size_t)count * sizeof *tokens);
+    tensor_write(ids, 0, count, tokens + first);
     Pass pass = {.first_position = first, .caches = caches};
     Tensor *x = model_embed(m, tape, ids, &pass);
     x = model_blocks(m, tape, x, 0, m->config.L, &pass);
-    memcpy(logits, model_logits(m, tape, x)->data, (size_t)(count * V) * sizeof *logits);
+    tensor_read(model_logits(m, tape, x), 0, count * V, logits);
     tape_delete(tape);
 }
 

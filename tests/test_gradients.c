@@ -11,6 +11,7 @@
 #include "common/tensor/ops.h"
 #include "common/base/rng.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 
 #include <stdlib.h>
 
@@ -26,9 +27,7 @@ typedef struct {
 } Problem;
 typedef Tensor *(*Forward)(Problem *p, Tape *tape);
 
-static void fill(Tensor *t, const char *name) {
-    rng_fill_normal(5, rng_stream(name), 0, tensor_count(t), 1, t->data);
-}
+static void fill(Tensor *t, const char *name) { fill_normal(t, 5, rng_stream(name), 1); }
 
 static Problem *problem_new(Shape x) {
     Problem *p = xcalloc(1, sizeof *p);
@@ -50,8 +49,9 @@ static Tensor random_ids(Problem *p, const char *name, Shape shape, int32_t belo
     Tensor t = tensor_new(p->device, MEMORY_ACTIVATIONS, name, TYPE_I32, shape);
     Rng rng = {5, rng_stream(name), 0};
     for (int64_t i = 0; i < tensor_count(&t); i++) {
-        tensor_ints(&t)[i] = (int32_t)rng_below(&rng, (uint32_t)below);
-        if (mask && rng_below(&rng, mask) == 0) tensor_ints(&t)[i] = -1;
+        int32_t id = (int32_t)rng_below(&rng, (uint32_t)below);
+        if (mask && rng_below(&rng, mask) == 0) id = -1;
+        tensor_write(&t, i, 1, &id);
     }
     return t;
 }
@@ -75,20 +75,21 @@ static double objective(Problem *p, Forward forward) {
     Tape *tape = tape_new(p->device, false);
     Tensor *y = forward(p, tape);
     double sum = 0;
-    for (int64_t i = 0; i < tensor_count(y); i++) sum += tensor_reals(y)[i] * weight_of(i);
+    for (int64_t i = 0; i < tensor_count(y); i++) sum += real_at(y, i) * weight_of(i);
     tape_delete(tape);
     return sum;
 }
 
-static double slope(Problem *p, Forward forward, real *element) {
+/* Of the objective, along element i of t. */
+static double slope(Problem *p, Forward forward, Tensor *t, int64_t element) {
     const double h = 1e-3;
-    double keep = *element, at[5];
+    double keep = real_at(t, element), at[5];
     for (int i = -2; i <= 2; i++) {
         if (i == 0) continue;
-        *element = (real)(keep + i * h);
+        set_real_at(t, element, (real)(keep + i * h));
         at[i + 2] = objective(p, forward);
     }
-    *element = (real)keep;
+    set_real_at(t, element, (real)keep);
     return (8 * (at[3] - at[1]) - (at[4] - at[0])) / (12 * h);
 }
 
@@ -98,11 +99,11 @@ typedef struct {
 } Comparison;
 
 /* grad times `share`, minus `before`, must be the slope along each element of t; about SAMPLES are tried. */
-static void compare(Problem *p, Forward forward, Tensor *t, const real *grad, double share, double before,
+static void compare(Problem *p, Forward forward, Tensor *t, const Tensor *grad, double share, double before,
                     Comparison *c) {
     int64_t count = tensor_count(t), stride = (count / SAMPLES) | 1;
     for (int64_t i = 0; i < count; i += stride) {
-        double want = slope(p, forward, &tensor_reals(t)[i]), got = grad[i] * share - before;
+        double want = slope(p, forward, t, i), got = real_at(grad, i) * share - before;
         c->error = worse(c->error, isfinite(got) ? fabs(got - want) : INFINITY);
         c->largest = worse(c->largest, fabs(want));
         c->tried++;
@@ -117,11 +118,11 @@ static void backward(Problem *p, Forward forward, Tape *tape, double before) {
         if (before == 0 || p->x[i].constant) continue;
         bool add;
         Tensor *grad = tape_grad(tape, &p->x[i], &add);
-        for (int64_t j = 0; j < tensor_count(grad); j++) tensor_reals(grad)[j] = (real)before;
+        fill_constant(grad, (real)before);
     }
     Tensor *y = forward(p, tape);
     Tensor seed = tensor_new(p->device, MEMORY_ACTIVATIONS, "seed", TYPE_REAL, y->shape);
-    for (int64_t i = 0; i < tensor_count(y); i++) tensor_reals(&seed)[i] = (real)weight_of(i);
+    for (int64_t i = 0; i < tensor_count(y); i++) set_real_at(&seed, i, (real)weight_of(i));
     tape_backward(tape, y, &seed);
     tensor_free(&seed);
 }
@@ -139,10 +140,9 @@ static void check(Problem *p, Forward forward, const char *name, double toleranc
             backward(p, forward, tape, before);
         }
         for (int i = 0; i < 2 && p->x[i].data; i++)
-            if (!p->x[i].constant) compare(p, forward, &p->x[i], tensor_reals(p->x[i].grad), 1, before, &c);
+            if (!p->x[i].constant) compare(p, forward, &p->x[i], p->x[i].grad, 1, before, &c);
         for (int i = 0; i < p->params.count; i++)
-            compare(p, forward, &p->param[i]->data, tensor_reals(&p->param[i]->grad[0]), 1.0 / microbatches,
-                    0, &c);
+            compare(p, forward, &p->param[i]->data, &p->param[i]->grad[0], 1.0 / microbatches, 0, &c);
         ok(c.error <= tolerance * c.largest,
            "%s%s: %lld slopes up to %.3g, off by %.1e of that, tolerance %.0e", name,
            microbatches == 2 ? ", again and added" : "", (long long)c.tried, c.largest, c.error / c.largest,
@@ -209,7 +209,7 @@ static Tensor *run_swiglu(Problem *p, Tape *tape) { return op_swiglu(tape, &p->x
 static void activations(void) {
     Problem *p = problem_new(SHAPE(3, 5, 7));
     for (int64_t i = 0; i < tensor_count(&p->x[0]); i++) /* away from the corner */
-        tensor_reals(&p->x[0])[i] += (real)copysign(0.01, tensor_reals(&p->x[0])[i]);
+        set_real_at(&p->x[0], i, real_at(&p->x[0], i) + (real)copysign(0.01, real_at(&p->x[0], i)));
     check(p, run_relu, "relu", 1e-11);
     check(problem_new(SHAPE(3, 5, 7)), run_gelu, "gelu", 1e-9);
     check(problem_new(SHAPE(3, 5, 14)), run_swiglu, "swiglu", 1e-9);
@@ -231,8 +231,8 @@ static void rope(void) {
     for (int64_t t = 0; t < 7; t++)
         for (int64_t i = 0; i < 3; i++) {
             double angle = 0.7 * (double)(t * (i + 1));
-            tensor_reals(&p->rope_table)[t * 6 + i] = (real)cos(angle);
-            tensor_reals(&p->rope_table)[t * 6 + 3 + i] = (real)sin(angle);
+            set_real_at(&p->rope_table, t * 6 + i, (real)cos(angle));
+            set_real_at(&p->rope_table, t * 6 + 3 + i, (real)sin(angle));
         }
     check(p, run_rope, "rope", 1e-11);
 }

@@ -4,6 +4,7 @@
 #include "common/tensor/meter.h"
 #include "common/run/profile.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 #include <stdlib.h>
@@ -39,7 +40,7 @@ static void remember(void *context, const KernelCall *call) {
 
 static Tensor tensor(Device *device, Shape shape) {
     Tensor t = tensor_new(device, MEMORY_ACTIVATIONS, "t", TYPE_REAL, shape);
-    memset(t.data, 0, (size_t)tensor_bytes(&t));
+    fill_constant(&t, 0);
     return t;
 }
 

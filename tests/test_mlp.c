@@ -5,6 +5,7 @@
 #include "common/model/mlp.h"
 #include "common/base/rng.h"
 #include "tests/tap.h"
+#include "tests/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ typedef struct {
 static Tensor *loss_of(void *context, Tape *tape) {
     Problem *p = context;
     Tensor *loss = op_squared_error(tape, mlp_forward(p->mlp, tape, &p->x), &p->target);
-    *(double *)loss->data *= p->wrong;
+    tensor_write(loss, 0, 1, &(double){tensor_scalar(loss) * p->wrong});
     return loss;
 }
 
@@ -29,30 +30,30 @@ static Problem problem_new(Device *device) {
                  tensor_new(device, MEMORY_ACTIVATIONS, "x", TYPE_REAL, SHAPE(B, I)),
                  tensor_new(device, MEMORY_ACTIVATIONS, "target", TYPE_REAL, SHAPE(B, O)), 1};
     p.x.constant = true;
-    rng_fill_normal(5, 1, 0, B * I, 1, tensor_reals(&p.x));
-    rng_fill_normal(5, 2, 0, B * O, 1, tensor_reals(&p.target));
-    rng_fill_normal(5, 3, 0, F, 0.5, tensor_reals(&p.mlp->up_bias->data));
-    rng_fill_normal(5, 4, 0, O, 0.5, tensor_reals(&p.mlp->down_bias->data));
+    fill_normal(&p.x, 5, 1, 1);
+    fill_normal(&p.target, 5, 2, 1);
+    fill_normal(&p.mlp->up_bias->data, 5, 3, 0.5);
+    fill_normal(&p.mlp->down_bias->data, 5, 4, 0.5);
     return p;
 }
 
 static void test_forward(Device *device, Problem *p) {
-    const real *w1 = tensor_reals(&p->mlp->up_weight->data), *b1 = tensor_reals(&p->mlp->up_bias->data);
-    const real *w2 = tensor_reals(&p->mlp->down_weight->data), *b2 = tensor_reals(&p->mlp->down_bias->data);
+    const Tensor *w1 = &p->mlp->up_weight->data, *b1 = &p->mlp->up_bias->data;
+    const Tensor *w2 = &p->mlp->down_weight->data, *b2 = &p->mlp->down_bias->data;
     Tape *tape = tape_new(device, false);
     const Tensor *y = mlp_forward(p->mlp, tape, &p->x);
     ok(shape_equal(y->shape, SHAPE(B, O)), "the output is %s", shape_text(y->shape).text);
     double largest = 0;
     for (int b = 0; b < B; b++)
         for (int o = 0; o < O; o++) {
-            double sum = (double)b2[o];
+            double sum = (double)real_at(b2, o);
             for (int f = 0; f < F; f++) {
-                double h = (double)b1[f];
+                double h = (double)real_at(b1, f);
                 for (int i = 0; i < I; i++)
-                    h += (double)tensor_reals(&p->x)[b * I + i] * (double)w1[i * F + f];
-                sum += fmax(h, 0) * (double)w2[f * O + o];
+                    h += (double)real_at(&p->x, b * I + i) * (double)real_at(w1, i * F + f);
+                sum += fmax(h, 0) * (double)real_at(w2, f * O + o);
             }
-            largest = worse(largest, fabs(sum - (double)tensor_reals(y)[b * O + o]));
+            largest = worse(largest, fabs(sum - (double)real_at(y, b * O + o)));
         }
     ok(largest < (sizeof(real) == 4 ? 1e-5 : 1e-13), "the output, by loops: off by %g", largest);
     tape_delete(tape);
@@ -98,7 +99,7 @@ static void test_gradients(Problem *p) {
         once &= checks[i].index != checks[i + 1].index && checks[i].index != checks[i + 2].index &&
                 checks[i + 1].index != checks[i + 2].index;
         for (int64_t e = 0; e < tensor_count(&param->data); e++)
-            largest &= fabs((double)tensor_reals(&param->grad[0])[e]) <= fabs(checks[i].analytic);
+            largest &= fabs((double)real_at(&param->grad[0], e)) <= fabs(checks[i].analytic);
     }
     ok(count == 12 && once && largest, "3 of each: the largest gradient and two others");
     free(checks);
@@ -109,9 +110,9 @@ static void test_start(Device *device) {
     Mlp *a = mlp_new(device, 100, WIDE, 50, 5), *b = mlp_new(device, 100, WIDE, 50, 6);
     double sum = 0;
     int64_t count = 100 * WIDE;
-    for (int64_t i = 0; i < count; i++) sum += pow((double)tensor_reals(&a->up_weight->data)[i], 2);
+    for (int64_t i = 0; i < count; i++) sum += pow((double)real_at(&a->up_weight->data, i), 2);
     close_to(sum / (double)count * 100, 1, 0.01, "variance of up.weight x its rows");
-    ok(memcmp(a->up_weight->data.data, b->up_weight->data.data, 64) != 0, "another seed, other weights");
+    ok(!same_elements(&a->up_weight->data, &b->up_weight->data), "another seed, other weights");
     ok(params_matmul_count(&a->params) == 150 * WIDE && params_count(&a->params) == 151 * WIDE + 50,
        "counts");
     mlp_delete(a);

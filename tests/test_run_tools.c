@@ -55,9 +55,13 @@ static void write_checkpoint(const char *path, const Variant *v) {
     for (int i = 0; i < 200; i++) weight[i] = (float)i / 8;
     if (v->odd_element >= 0) weight[v->odd_element] += 0.5f;
     NamedArray model[] = {
-        {"head.weight", ARRAY_F32, 2, {v->other_shape ? 10 : 20, v->other_shape ? 20 : 10}, weight},
-        {"head.bias", v->other_type ? ARRAY_F64 : ARRAY_F32, 1, {4}, v->other_type ? (void *)wide : bias},
-        {"extra", ARRAY_F32, 1, {4}, bias}};
+        {"head.weight", ARRAY_F32, 2, {v->other_shape ? 10 : 20, v->other_shape ? 20 : 10}, .data = weight},
+        {"head.bias",
+         v->other_type ? ARRAY_F64 : ARRAY_F32,
+         1,
+         {4},
+         .data = v->other_type ? (void *)wide : bias},
+        {"extra", ARRAY_F32, 1, {4}, .data = bias}};
     CheckpointWriter *writer = checkpoint_begin(path, v->step);
     checkpoint_put_arrays(writer, "model.safetensors", model, v->extra_tensor ? 3 : 2);
     json_t *state = json_pack("{s:I, s:{s:i, s:s}}", "step", (json_int_t)v->step, "config", "seed", v->seed,
@@ -153,15 +157,15 @@ static void test_compare_parts(void) {
     float number[3] = {1, NAN, 0}, other[3] = {1, 2, -0.0f};
     int64_t large[1] = {1 + (INT64_C(1) << 60)}, larger[1] = {large[0] + 1}; /* the same double */
     char *path = xprintf("%s/x.safetensors", folder), *path_b = xprintf("%s/y.safetensors", folder);
-    safetensors_write(path, &(NamedArray){"n", ARRAY_F32, 1, {3}, number}, 1, NULL);
-    safetensors_write(path_b, &(NamedArray){"n", ARRAY_F32, 1, {3}, other}, 1, NULL);
+    safetensors_write(path, &(NamedArray){"n", ARRAY_F32, 1, {3}, .data = number}, 1, NULL);
+    safetensors_write(path_b, &(NamedArray){"n", ARRAY_F32, 1, {3}, .data = other}, 1, NULL);
     o = run("compare x.safetensors y.safetensors");
     ok(says(&o, 1, "2 of 3 elements differ, by at most nan"), "NaN and the sign of zero are differences: %s",
        o.line);
     o = run("compare x.safetensors x.safetensors");
     ok(says(&o, 0, "the same bits"), "a NaN is the same bits as itself");
-    safetensors_write(path, &(NamedArray){"n", ARRAY_I64, 1, {1}, large}, 1, NULL);
-    safetensors_write(path_b, &(NamedArray){"n", ARRAY_I64, 1, {1}, larger}, 1, NULL);
+    safetensors_write(path, &(NamedArray){"n", ARRAY_I64, 1, {1}, .data = large}, 1, NULL);
+    safetensors_write(path_b, &(NamedArray){"n", ARRAY_I64, 1, {1}, .data = larger}, 1, NULL);
     o = run("compare x.safetensors y.safetensors");
     ok(says(&o, 1, "1 of 1 elements differ"), "integers that no double tells apart: %s", o.line);
     free(path);

@@ -23,9 +23,9 @@ static void test_round_trip(void) {
     int32_t one = -7;
     char quoted[] = "a \"quoted\\\" name/é";
     NamedArray arrays[] = {
-        {"mask", ARRAY_U8, 1, {5}, mask},      {"weight", ARRAY_F32, 2, {2, 3}, weight},
-        {"moment", ARRAY_F64, 1, {2}, moment}, {"counts", ARRAY_I64, 3, {1, 3, 1}, counts},
-        {quoted, ARRAY_I32, 0, {0}, &one},     {"nothing", ARRAY_F32, 2, {0, 8}, NULL},
+        {"mask", ARRAY_U8, 1, {5}, .data = mask},      {"weight", ARRAY_F32, 2, {2, 3}, .data = weight},
+        {"moment", ARRAY_F64, 1, {2}, .data = moment}, {"counts", ARRAY_I64, 3, {1, 3, 1}, .data = counts},
+        {quoted, ARRAY_I32, 0, {0}, .data = &one},     {"nothing", ARRAY_F32, 2, {0, 8}, .data = NULL},
     };
     char *path = in_folder("round.safetensors");
     json_t *metadata = json_pack("{s:s}", "format", "pt");
@@ -61,7 +61,7 @@ static void test_bytes(void) {
                                    "\0\0\x80\x3f\x01\0\x02\0";
     uint16_t a[2] = {1, 2};
     float b = 1;
-    NamedArray arrays[] = {{"a", ARRAY_U16, 2, {2, 1}, a}, {"b", ARRAY_F32, 1, {1}, &b}};
+    NamedArray arrays[] = {{"a", ARRAY_U16, 2, {2, 1}, .data = a}, {"b", ARRAY_F32, 1, {1}, .data = &b}};
     char *path = in_folder("bytes.safetensors");
     safetensors_write(path, arrays, 2, NULL);
     size_t bytes;
@@ -98,13 +98,13 @@ static void test_python(void) {
 
     float as_float[15];
     double as_double[24];
-    safetensors_read(file, &(NamedArray){"double", ARRAY_F32, 2, {3, 5}, as_float});
-    safetensors_read(file, &(NamedArray){"single", ARRAY_F64, 3, {2, 3, 4}, as_double});
+    safetensors_read(file, &(NamedArray){"double", ARRAY_F32, 2, {3, 5}, .data = as_float});
+    safetensors_read(file, &(NamedArray){"single", ARRAY_F64, 3, {2, 3, 4}, .data = as_double});
     ok(as_float[0] == (float)(-7 * 0.1) && as_double[23] == 11 * 0.25, "F64 read as F32 and F32 read as F64");
-    safetensors_read(file, &(NamedArray){"brain", ARRAY_F32, 1, {9}, as_float});
+    safetensors_read(file, &(NamedArray){"brain", ARRAY_F32, 1, {9}, .data = as_float});
     ok(as_float[0] == -6 && as_float[8] == 6, "BF16 read as F32");
     real as_real[24];
-    safetensors_read(file, &(NamedArray){"single", ARRAY_REAL, 3, {2, 3, 4}, as_real});
+    safetensors_read(file, &(NamedArray){"single", ARRAY_REAL, 3, {2, 3, 4}, .data = as_real});
     ok(as_real[1] == (real)-2.75, "F32 read as this build's real");
     safetensors_close(file);
 }
@@ -113,7 +113,7 @@ static void test_half(void) {
     uint16_t bits[] = {0x0000, 0x8000, 0x0001, 0x03ff, 0x0400, 0x3c00,
                        0xc000, 0x7bff, 0x7c00, 0xfc00, 0x7e00};
     double want[] = {0, -0.0, 0x1p-24, 1023 * 0x1p-24, 0x1p-14, 1, -2, 65504, INFINITY, -INFINITY, NAN};
-    NamedArray array = {"half", ARRAY_F16, 1, {COUNT_OF(bits)}, bits};
+    NamedArray array = {"half", ARRAY_F16, 1, {COUNT_OF(bits)}, .data = bits};
     bool same = true;
     for (int i = 0; i < COUNT_OF(bits); i++) {
         double got = array_element(&array, i);
@@ -136,11 +136,11 @@ static void read_all(void *wants) {
 
 static void test_wrong_wishes(void) {
     double space[64];
-    NamedArray missing = {"blocks.0.norm1.weight", ARRAY_F32, 1, {4}, space};
-    NamedArray shape = {"single", ARRAY_F32, 3, {2, 3, 5}, space};
-    NamedArray rank = {"scalar", ARRAY_F32, 1, {1}, space};
-    NamedArray type = {"int", ARRAY_F32, 1, {5}, space};
-    NamedArray fine = {"int", ARRAY_I32, 1, {5}, space};
+    NamedArray missing = {"blocks.0.norm1.weight", ARRAY_F32, 1, {4}, .data = space};
+    NamedArray shape = {"single", ARRAY_F32, 3, {2, 3, 5}, .data = space};
+    NamedArray rank = {"scalar", ARRAY_F32, 1, {1}, .data = space};
+    NamedArray type = {"int", ARRAY_F32, 1, {5}, .data = space};
+    NamedArray fine = {"int", ARRAY_I32, 1, {5}, .data = space};
     Exit e = expect_exit(read_wrong, &missing);
     ok(refused(&e, 1, "'tests/reference/python.safetensors' has no tensor 'blocks.0.norm1.weight'"),
        "missing: %s", e.text);
@@ -300,7 +300,7 @@ static void test_wrong_headers(void) {
 
 static void write_to(void *path) {
     static float data[1 << 16];
-    safetensors_write(path, &(NamedArray){"a", ARRAY_F32, 1, {1 << 16}, data}, 1, NULL);
+    safetensors_write(path, &(NamedArray){"a", ARRAY_F32, 1, {1 << 16}, .data = data}, 1, NULL);
 }
 
 static void test_full_disk(void) {

@@ -49,11 +49,13 @@ static void test_draws(void) {
 static int32_t next_token(Model *m, const int32_t *tokens, int64_t count, int64_t V) {
     Tape *tape = tape_new(m->device, false);
     Tensor *ids = tape_tensor(tape, "ids", TYPE_I32, SHAPE(1, count), NULL);
-    memcpy(ids->data, tokens, (size_t)count * sizeof *tokens);
+    tensor_write(ids, 0, count, tokens);
     Pass pass = {0};
     Tensor *x = model_blocks(m, tape, model_embed(m, tape, ids, &pass), 0, m->config.L, &pass);
-    real *logits = tensor_reals(model_logits(m, tape, x)) + (count - 1) * m->config.V;
+    real *logits = xmalloc((size_t)V * sizeof *logits);
+    tensor_read(model_logits(m, tape, x), (count - 1) * m->config.V, V, logits);
     int32_t token = sample_token(logits, V, &(Sampling){.top_p = 1}, 0);
+    free(logits);
     tape_delete(tape);
     return token;
 }

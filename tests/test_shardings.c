@@ -9,6 +9,7 @@
 #include "common/cpu/device_cpu.h"
 #include "common/tensor/kernels.h"
 #include "tests/ranks.h"
+#include "tests/tensors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static Device *device;
 /* (24, 48) = 0, 1, 2 ...; or other sizes, and numbers that a sum does not mix up */
 static Tensor *counting(Tape *tape, int64_t rows, int64_t columns) {
     Tensor *t = tape_tensor(tape, "counting", TYPE_REAL, SHAPE(rows, columns), NULL);
-    for (int64_t i = 0; i < rows * columns; i++) tensor_reals(t)[i] = (real)i;
+    for (int64_t i = 0; i < rows * columns; i++) set_real_at(t, i, (real)i);
     return t;
 }
 
@@ -39,7 +40,7 @@ static void test_tile(const Layout *layout) {
     bool right = piece->shape.size[0] == rows && piece->shape.size[1] == columns;
     for (int64_t i = 0; right && i < rows; i++)
         for (int64_t j = 0; j < columns; j++)
-            right &= tensor_reals(piece)[i * columns + j] ==
+            right &= real_at(piece, i * columns + j) ==
                      (real)((t.index[0] * rows + i) * COLUMNS + t.index[1] * columns + j);
     ok_on_all(world, right, "%s: the tile is the library's", layout_notation('A', "IJ", layout).text);
     tape_delete(tape);
@@ -82,8 +83,8 @@ static void test_rule(Place a, Place b) {
         Tensor *want = lay_out(tape, whole, C->place);
         right = shape_equal(C->shape, want->shape);
         for (int64_t i = 0; right && i < tensor_count(C); i++)
-            right &= fabs((double)tensor_reals(C)[i] - (double)tensor_reals(want)[i]) <=
-                     1e-6 * fabs((double)tensor_reals(want)[i]);
+            right &= fabs((double)real_at(C, i) - (double)real_at(want, i)) <=
+                     1e-6 * fabs((double)real_at(want, i));
     } else if (
         fits) { /* only where I and K are cut by one axis: the blocks of all devices are not all of C */
         right = a.kind == PLACE_SHARD && a.axis == 0 && b.kind == PLACE_SHARD && b.axis == 1;

@@ -3,6 +3,7 @@
  * without recomputation, with any number of threads, several tapes alive; gradients of micro-batches;
  * on_grad_ready; and memory that comes back and does not grow. */
 #include "tests/tap.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 #include <malloc.h>
@@ -16,7 +17,7 @@ static real *gradients_of(const Training *t) {
     real *all = xmalloc((size_t)params_count(params) * sizeof *all), *at = all;
     for (int i = 0; i < params->count; i++) {
         const Tensor *g = &params->items[i]->grad[0];
-        memcpy(at, g->data, (size_t)tensor_bytes(g));
+        tensor_read(g, 0, tensor_count(g), at);
         at += tensor_count(g);
     }
     return all;
@@ -149,10 +150,8 @@ static void check_threads(const Config *config, const char *name) {
         training_update(&a, step);
         training_update(&b, step);
     }
-    for (int i = 0; i < a.model->params.count; i++) {
-        const Tensor *w = &a.model->params.items[i]->data;
-        same &= !memcmp(w->data, b.model->params.items[i]->data.data, (size_t)tensor_bytes(w));
-    }
+    for (int i = 0; i < a.model->params.count; i++)
+        same &= same_elements(&a.model->params.items[i]->data, &b.model->params.items[i]->data);
     ok(same, "%s: three steps with 1 and 2 threads: the same losses and weights", name);
     training_delete(&a);
     training_delete(&b);
@@ -207,7 +206,7 @@ static void on_ready(void *context, Param *p, int use) {
     const Params *params = &ready->t->model->params;
     real *at = ready->seen;
     for (int i = 0; params->items[i] != p; i++) at += tensor_count(&params->items[i]->data);
-    for (int64_t i = 0; i < tensor_count(&p->data); i++) at[i] += tensor_reals(&p->grad[use])[i];
+    for (int64_t i = 0; i < tensor_count(&p->data); i++) at[i] += real_at(&p->grad[use], i);
     ready->calls++;
     ready->early += ready->t->tape->microbatch.index != ready->t->config.num_microbatches - 1;
 }

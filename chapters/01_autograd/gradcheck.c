@@ -4,14 +4,16 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Which inputs of relus are positive, as a hash (FNV-1a) over all of them. */
 static void hash_signs(void *context, const Node *node, TapePhase phase) {
     uint64_t *hash = context;
     if (phase != TAPE_FORWARD || strcmp(node->op->name, "relu") != 0) return;
-    for (int64_t i = 0; i < tensor_count(node->out); i++)
-        *hash = (*hash ^ (tensor_reals(node->out)[i] > 0)) * 0x100000001b3u;
+    real *out = tensor_to_host(node->out);
+    for (int64_t i = 0; i < tensor_count(node->out); i++) *hash = (*hash ^ (out[i] > 0)) * 0x100000001b3u;
+    free(out);
 }
 
 static double loss_at(Params *params, LossFn *loss, void *context, uint64_t *signs) {
@@ -32,10 +34,10 @@ static void backward(Params *params, LossFn *loss, void *context) {
     tape_delete(tape);
 }
 
-static int64_t largest(const Tensor *t) {
+static int64_t largest(const real *values, int64_t count) {
     int64_t best = 0;
-    for (int64_t i = 1; i < tensor_count(t); i++)
-        if (fabs((double)tensor_reals(t)[i]) > fabs((double)tensor_reals(t)[best])) best = i;
+    for (int64_t i = 1; i < count; i++)
+        if (fabs((double)values[i]) > fabs((double)values[best])) best = i;
     return best;
 }
 
@@ -45,17 +47,24 @@ static bool taken(const GradCheck *checks, int count, int64_t index) {
     return false;
 }
 
-/* Elements of p to look at: the largest gradient first, then others, none twice. */
-static int choose(const Param *p, int each, uint64_t seed, GradCheck *checks) {
+/* Elements of p to look at: first the one whose gradient is the largest, then others, none twice. */
+static int choose(Param *p, int64_t first, int each, uint64_t seed, GradCheck *checks) {
     int64_t count = tensor_count(&p->data);
     Rng rng = {seed, rng_stream(p->name), 0};
     for (int i = 0; i < each; i++) {
         if (i == count) return i;
-        int64_t index = i ? rng_below(&rng, (uint32_t)count) : largest(&p->grad[0]);
+        int64_t index = i ? rng_below(&rng, (uint32_t)count) : first;
         while (taken(checks, i, index)) index = (index + 1) % count;
         checks[i] = (GradCheck){.param = p, .index = index};
     }
     return each;
+}
+
+/* The loss with this value in place of the element that is checked. */
+static double loss_with(const GradCheck *check, real value, Params *params, LossFn *loss, void *context,
+                        uint64_t *signs) {
+    tensor_write(&check->param->data, check->index, 1, &value);
+    return loss_at(params, loss, context, signs);
 }
 
 int gradcheck(Params *params, LossFn *loss, void *context, double step, int each, uint64_t seed,
@@ -63,25 +72,26 @@ int gradcheck(Params *params, LossFn *loss, void *context, double step, int each
     int count = 0;
     backward(params, loss, context);
     for (int p = 0; p < params->count; p++) {
-        const Param *param = params->items[p];
-        const real *gradient = tensor_reals(&param->grad[0]);
-        double scale = fabs((double)gradient[largest(&param->grad[0])]);
-        int chosen = choose(param, each, seed, checks + count);
+        Param *param = params->items[p];
+        real *gradient = tensor_to_host(&param->grad[0]);
+        int64_t steepest = largest(gradient, tensor_count(&param->data));
+        double scale = fabs((double)gradient[steepest]);
+        int chosen = choose(param, steepest, each, seed, checks + count);
         for (GradCheck *check = checks + count; check < checks + count + chosen; check++) {
-            real *w = &tensor_reals(&param->data)[check->index], before = *w;
+            real before;
+            tensor_read(&param->data, check->index, 1, &before);
             real high = before + (real)step,
                  low = before - (real)step; /* rounded: their distance is not quite 2h */
             uint64_t signs_high, signs_low;
-            *w = high;
-            double loss_high = loss_at(params, loss, context, &signs_high);
-            *w = low;
-            double loss_low = loss_at(params, loss, context, &signs_low);
-            *w = before;
+            double loss_high = loss_with(check, high, params, loss, context, &signs_high);
+            double loss_low = loss_with(check, low, params, loss, context, &signs_low);
+            tensor_write(&param->data, check->index, 1, &before);
             check->analytic = gradient[check->index];
             check->difference = (loss_high - loss_low) / ((double)high - (double)low);
             check->error = fabs(check->analytic - check->difference) / fmax(scale, 1e-300);
             check->kink = signs_high != signs_low;
         }
+        free(gradient);
         count += chosen;
     }
     return count;

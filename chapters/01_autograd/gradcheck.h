@@ -13,7 +13,7 @@
 typedef Tensor *LossFn(void *context, Tape *tape);
 
 typedef struct {
-    const Param *param;
+    Param *param;
     int64_t index; /* of the element in it */
     double analytic, difference;
     double error; /* of the two to each other, relative to the largest gradient in the parameter */

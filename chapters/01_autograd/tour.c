@@ -4,6 +4,7 @@
 #include "common/tensor/ops.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 void print_memory(const MemoryUse *use) {
@@ -14,12 +15,14 @@ void print_memory(const MemoryUse *use) {
 }
 
 static void print_tensor(const char *name, const Tensor *t) {
+    real *values = tensor_to_host(t);
     printf("%s %s\n", name, shape_text(t->shape).text);
     for (int64_t r = 0; r < tensor_rows(t); r++) {
         for (int64_t c = 0; c < tensor_columns(t); c++)
-            printf(" %5g", (double)tensor_reals(t)[r * tensor_columns(t) + c]);
+            printf(" %5g", (double)values[r * tensor_columns(t) + c]);
         printf("\n");
     }
+    free(values);
 }
 
 /* "linear        x (3, 2), w (2, 2), b (2)  ->  h (3, 2)" */
@@ -55,13 +58,13 @@ static void show_backward(void *context, const Node *n, TapePhase phase) {
 
 static Tensor tensor_of(Device *device, const char *name, Shape shape, const real *values) {
     Tensor t = tensor_new(device, MEMORY_ACTIVATIONS, name, TYPE_REAL, shape);
-    memcpy(t.data, values, (size_t)tensor_bytes(&t));
+    tensor_write(&t, 0, tensor_count(&t), values);
     return t;
 }
 
 static Param *param_of(Params *params, const char *name, Shape shape, const real *values) {
     Param *p = params_add(params, name, shape);
-    memcpy(p->data.data, values, (size_t)tensor_bytes(&p->data));
+    tensor_write(&p->data, 0, tensor_count(&p->data), values);
     return p;
 }
 

@@ -53,10 +53,24 @@ static void compare(const char *title, const char *unit, Variant *variants, int 
     fflush(stdout);
 }
 
-static Tensor matrix(Device *device, int64_t rows, int64_t columns) {
+/* (rows,columns) of random numbers between -1 and 1, each times `scale`, in the host's memory. */
+static real *random_matrix(int64_t rows, int64_t columns, real scale) {
+    real *values = xmalloc((size_t)(rows * columns) * sizeof *values);
+    rng_fill_uniform(1, rng_stream("mistakes"), 0, rows * columns, -1, 1, values);
+    for (int64_t i = 0; i < rows * columns; i++) values[i] *= scale;
+    return values;
+}
+
+static Tensor scaled_matrix(Device *device, int64_t rows, int64_t columns, real scale) {
     Tensor t = tensor_new(device, MEMORY_ACTIVATIONS, "matrix", TYPE_REAL, SHAPE(rows, columns));
-    rng_fill_uniform(1, rng_stream("mistakes"), 0, rows * columns, -1, 1, tensor_reals(&t));
+    real *values = random_matrix(rows, columns, scale);
+    tensor_write(&t, 0, rows * columns, values);
+    free(values);
     return t;
+}
+
+static Tensor matrix(Device *device, int64_t rows, int64_t columns) {
+    return scaled_matrix(device, rows, columns, 1);
 }
 
 /* ---- too many threads ---- */
@@ -121,8 +135,11 @@ static Head head_new(Device *device, int64_t R, int64_t C, int64_t V) {
               .targets = tensor_new(device, MEMORY_ACTIVATIONS, "targets", TYPE_I32, SHAPE(R)),
               .row_loss = matrix(device, 1, R),
               .loss = tensor_new(device, MEMORY_ACTIVATIONS, "loss", TYPE_F64, SHAPE(1))};
-    for (int64_t r = 0; r < R; r++) tensor_ints(&h.targets)[r] = (int32_t)r;
-    *(double *)h.loss.data = 0;
+    int32_t *targets = xmalloc((size_t)R * sizeof *targets);
+    for (int64_t r = 0; r < R; r++) targets[r] = (int32_t)r;
+    tensor_write(&h.targets, 0, R, targets);
+    tensor_write(&h.loss, 0, 1, &(double){0});
+    free(targets);
     return h;
 }
 
@@ -203,10 +220,10 @@ static void add_transposed(void *context) {
         for (int64_t j = 0; j < s->n; j++) s->y[i * s->n + j] += s->x[j * s->n + i];
 }
 
-static void transposed_loop(Device *device, double seconds) {
+static void transposed_loop(double seconds) {
     enum { N = 2048 };
-    Tensor x = matrix(device, N, N), y = matrix(device, N, N);
-    Square even = {tensor_reals(&x), tensor_reals(&y), N}, odd = {tensor_reals(&x), tensor_reals(&y), N - 1};
+    real *x = random_matrix(N, N, 1), *y = random_matrix(N, N, 1);
+    Square even = {x, y, N}, odd = {x, y, N - 1};
     double gigabytes = 3e-9 * N * N * sizeof(real);
     Variant v[] = {
         variant(xstrdup("y[i][j] += x[i][j]"), add_straight, &even, gigabytes),
@@ -214,8 +231,8 @@ static void transposed_loop(Device *device, double seconds) {
         variant(xstrdup("the same with 2047 x 2047"), add_transposed, &odd, gigabytes),
     };
     compare("a loop of one's own, 2048 x 2048, one thread", "GB/s", v, COUNT_OF(v), seconds);
-    tensor_free(&x);
-    tensor_free(&y);
+    free(x);
+    free(y);
 }
 
 /* ---- denormals: numbers below the smallest that has all its digits, 1e-38 in single precision ---- */
@@ -227,12 +244,13 @@ typedef struct {
 
 static Small small_new(Device *device, real size) {
     enum { N = 512 };
-    Small s = {device, matrix(device, N, N), matrix(device, N, N), matrix(device, N, N),
+    Small s = {device, matrix(device, N, N), scaled_matrix(device, N, N, size), matrix(device, N, N),
                matrix(device, N, N)};
-    for (int64_t i = 0; i < N * N; i++) {
-        tensor_reals(&s.g)[i] *= size;
-        tensor_reals(&s.m)[i] = tensor_reals(&s.v)[i] = size;
-    }
+    real *moments = xmalloc(N * N * sizeof *moments);
+    for (int64_t i = 0; i < N * N; i++) moments[i] = size;
+    tensor_write(&s.m, 0, N * N, moments);
+    tensor_write(&s.v, 0, N * N, moments);
+    free(moments);
     return s;
 }
 
@@ -278,7 +296,7 @@ void mistakes_measure(const Config *c, Dataset *data, double seconds) {
     padded_vocabulary(device, seconds);
     transposed_product(device, false, seconds);
     transposed_product(device, true, seconds);
-    transposed_loop(device, seconds);
+    transposed_loop(seconds);
     denormals(device, seconds);
     device_delete(device);
 }

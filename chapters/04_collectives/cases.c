@@ -53,7 +53,10 @@ static int64_t common_multiple(int64_t a, int64_t b) {
 
 static Tensor *counting(Tape *tape, const char *name, int64_t N, int64_t first) {
     Tensor *t = tape_tensor(tape, name, TYPE_REAL, SHAPE(N, N), NULL);
-    for (int64_t i = 0; i < N * N; i++) tensor_reals(t)[i] = (real)(first + i);
+    real *values = xmalloc((size_t)(N * N) * sizeof *values);
+    for (int64_t i = 0; i < N * N; i++) values[i] = (real)(first + i);
+    tensor_write(t, 0, N * N, values);
+    free(values);
     return t;
 }
 
@@ -73,11 +76,12 @@ static Tensor *cut(Cases *c, MeshAxis along, Tensor *t, int dim) {
     return op_split(c->tape, c->mesh, along, t, dim);
 }
 
-static void print_matrix(const Tensor *t, int indent) {
+/* values (rows, columns of t), in the host's memory. */
+static void print_matrix(const Tensor *t, const real *values) {
     for (int64_t i = 0; i < tensor_rows(t); i++) {
-        printf("%*s", indent, "");
+        printf("    ");
         for (int64_t j = 0; j < tensor_columns(t); j++)
-            printf(" %6g", (double)tensor_reals(t)[i * tensor_columns(t) + j]);
+            printf(" %6g", (double)values[i * tensor_columns(t) + j]);
         printf("\n");
     }
 }
@@ -85,13 +89,12 @@ static void print_matrix(const Tensor *t, int indent) {
 /* Prints what each device along X has; those that differ in another coordinate have the same. */
 static void print_along_x(const Cases *c, const Tensor *t, const char *what) {
     int64_t count = tensor_count(t);
-    real *all = lesson_gather(c->lesson, t->data, count * (int64_t)sizeof(real));
+    real *mine = tensor_to_host(t), *all = lesson_gather(c->lesson, mine, tensor_bytes(t));
     for (int x = 0; x < c->mesh->size[MESH_DATA]; x++) {
-        Tensor theirs = {.data = all + mesh_rank(c->mesh, (int[MESH_AXES]){x, 0, 0}) * count,
-                         .shape = t->shape};
         printf("  device X = %d, %s:\n", x, what);
-        print_matrix(&theirs, 4);
+        print_matrix(t, all + mesh_rank(c->mesh, (int[MESH_AXES]){x, 0, 0}) * count);
     }
+    free(mine);
     free(all);
 }
 
@@ -108,11 +111,15 @@ static void compare(Cases *c, const Tensor *got) {
     double most = 0;
     for (int axis = 0; axis < MESH_AXES; axis++)
         if (got->place[axis].kind == PLACE_SHARD) want = cut(c, (MeshAxis)axis, want, got->place[axis].axis);
-    for (int64_t i = 0; i < tensor_count(got); i++)
-        most = lesson_worse(most, fabs((double)tensor_reals(got)[i] - (double)tensor_reals(want)[i]));
+    bool same_shape = shape_equal(got->shape, want->shape);
+    real *is = tensor_to_host(got), *should_be = tensor_to_host(want), scale; /* the largest element */
+    for (int64_t i = 0; same_shape && i < tensor_count(got); i++)
+        most = lesson_worse(most, fabs((double)is[i] - (double)should_be[i]));
+    free(is);
+    free(should_be);
     most = lesson_largest(c->lesson, most);
-    double scale = (double)tensor_reals(c->whole)[tensor_count(c->whole) - 1];
-    bool equal = shape_equal(got->shape, want->shape) && most <= 1e-6 * scale;
+    tensor_read(c->whole, tensor_count(c->whole) - 1, 1, &scale);
+    bool equal = same_shape && most <= 1e-6 * (double)scale;
     printf("  %s: largest difference from the unsharded product on any device: %g\n",
            notation('C', "IK", got->place).text, most);
     c->right &= equal;
@@ -146,7 +153,9 @@ static void case_2(Cases *c) {
     a = op_gather(c->tape, c->mesh, MESH_DATA, a);
     printf("  all-gather along X: %s, and\n", notation('A', "IJ", a->place).text);
     Tensor *C = multiply(c->tape, a, c->B);
-    print_matrix(C, 4);
+    real *values = tensor_to_host(C);
+    print_matrix(C, values);
+    free(values);
     compare(c, C);
     check_bytes(c, others(c) * tensor_bytes(a), "(n-1) S for each group along X");
 }

@@ -20,8 +20,12 @@ static Piece ones(const Lesson *lesson, int64_t rows, int64_t columns) {
     Tensor a = tensor_new(lesson->device, MEMORY_ACTIVATIONS, "A", TYPE_REAL, SHAPE(rows, columns));
     Piece p = {
         {(double)(t.index[0] * rows), (double)(t.index[1] * columns)}, {(double)rows, (double)columns}, 0};
-    for (int64_t i = 0; i < tensor_count(&a); i++) tensor_reals(&a)[i] = 1;
-    for (int64_t i = 0; i < tensor_count(&a); i++) p.sum += (double)tensor_reals(&a)[i];
+    real *values = xmalloc((size_t)tensor_bytes(&a));
+    for (int64_t i = 0; i < tensor_count(&a); i++) values[i] = 1;
+    tensor_write(&a, 0, tensor_count(&a), values);
+    tensor_read(&a, 0, tensor_count(&a), values);
+    for (int64_t i = 0; i < tensor_count(&a); i++) p.sum += (double)values[i];
+    free(values);
     tensor_free(&a);
     return p;
 }
@@ -51,7 +55,9 @@ static bool place_ones(const Lesson *lesson, int64_t rows, int64_t columns) {
 static void print_vectors(const Lesson *lesson, const char *title, const Tensor *v) {
     enum { SHOWN = 32 };
     int64_t count = min64(tensor_count(v), SHOWN);
-    real *all = lesson_gather(lesson, v->data, count * (int64_t)sizeof(real));
+    real mine[SHOWN];
+    tensor_read(v, 0, count, mine);
+    real *all = lesson_gather(lesson, mine, count * (int64_t)sizeof(real));
     printf("%s\n", title);
     for (int r = 0; r < lesson->world->size; r++) {
         printf("  device %d: ", r);
@@ -67,9 +73,11 @@ static bool add_vectors(const Lesson *lesson) {
     int64_t count = 2 * mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
     Tape *tape = tape_new(lesson->device, false);
     Tensor *part[2];
+    real *values = xmalloc((size_t)count * sizeof *values);
     for (int i = 0; i < 2; i++) {
         Tensor *v = tape_tensor(tape, i ? "v" : "u", TYPE_REAL, SHAPE(count), NULL);
-        for (int64_t k = 0; k < count; k++) tensor_reals(v)[k] = (real)(i ? 10 * k : k);
+        for (int64_t k = 0; k < count; k++) values[k] = (real)(i ? 10 * k : k);
+        tensor_write(v, 0, count, values);
         v = op_split(tape, mesh, MESH_DATA, v, 0); /* X cuts first */
         part[i] = op_split(tape, mesh, MESH_TENSOR, v, 0);
     }
@@ -84,7 +92,9 @@ static bool add_vectors(const Lesson *lesson) {
     w = op_gather(tape, mesh, MESH_DATA, w);
     print_vectors(lesson, "and along X, w[I]:", w);
     bool right = true;
-    for (int64_t k = 0; k < count; k++) right &= tensor_reals(w)[k] == (real)(11 * k);
+    tensor_read(w, 0, count, values);
+    for (int64_t k = 0; k < count; k++) right &= values[k] == (real)(11 * k);
+    free(values);
     int64_t n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
     right &=
         lesson_check_bytes(lesson, before, mesh->size[MESH_PIPE] * n * (n - 1) * 2 * (int64_t)sizeof(real),

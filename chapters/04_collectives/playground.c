@@ -42,9 +42,14 @@ static Tensor *tensors_new(Stack *s, MemoryClass class, const char *name, int64_
 static void fill(Tensor *t, uint64_t seed, const char *name, int64_t number, int64_t row, int64_t column,
                  int64_t columns, double deviation) {
     char *full = xprintf("playground.%s.%" PRId64, name, number);
-    for (int64_t i = 0; i < tensor_rows(t); i++)
-        rng_fill_normal(seed, rng_stream(full), (uint64_t)((row + i) * columns + column), tensor_columns(t),
-                        deviation, tensor_reals(t) + i * tensor_columns(t));
+    int64_t mine = tensor_columns(t);
+    real *values = xmalloc((size_t)mine * sizeof *values);
+    for (int64_t i = 0; i < tensor_rows(t); i++) {
+        rng_fill_normal(seed, rng_stream(full), (uint64_t)((row + i) * columns + column), mine, deviation,
+                        values);
+        tensor_write(t, i * mine, mine, values);
+    }
+    free(values);
     free(full);
 }
 
@@ -57,8 +62,9 @@ static Device *lesson_device(const Lesson *lesson, int64_t budget) {
 }
 
 static Stack stack_new(const Lesson *lesson, const Playground *p, const int degree[MESH_AXES]) {
-    Stack s = {
-        .p = p, .mesh = mesh_new(lesson->world, degree), .device = lesson_device(lesson, p->run->device_memory)};
+    Stack s = {.p = p,
+               .mesh = mesh_new(lesson->world, degree),
+               .device = lesson_device(lesson, p->run->device_memory)};
     const int *at = s.mesh.coordinate;
     s.q = &s.device->queue;
     s.k = s.device->kernels;
@@ -175,8 +181,9 @@ static int64_t predicted_bytes(const Stack *s) {
 
 static double sum_of_squares(const Tensor *t) {
     double sum = 0;
-    for (int64_t i = 0; i < tensor_count(t); i++)
-        sum += (double)tensor_reals(t)[i] * (double)tensor_reals(t)[i];
+    real *values = tensor_to_host(t);
+    for (int64_t i = 0; i < tensor_count(t); i++) sum += (double)values[i] * (double)values[i];
+    free(values);
     return sum;
 }
 

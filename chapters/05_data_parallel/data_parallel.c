@@ -3,7 +3,6 @@
 #include "common/comm/clock.h"
 
 #include <stdlib.h>
-#include <xxhash.h>
 
 /* One use of one parameter: its gradient is `count` elements of the memory from `first` on. */
 typedef struct {
@@ -70,9 +69,9 @@ static Queue *queue(const DataParallel *dp) { return &dp->params->device->queue;
 
 static void bucket_start(DataParallel *dp, int index) {
     Bucket *bucket = &dp->buckets[index];
-    real *gradients = tensor_reals(&dp->memory) + bucket->first;
-    bucket->request = comm_start_all_reduce(dp->comm, queue(dp), gradients, gradients, bucket->count,
-                                            TYPE_REAL, REDUCE_SUM);
+    Tensor gradients = tensor_view(&dp->memory, bucket->first, SHAPE(bucket->count));
+    bucket->request = comm_start_all_reduce(dp->comm, queue(dp), gradients.data, gradients.data,
+                                            bucket->count, TYPE_REAL, REDUCE_SUM);
     dp->order[dp->started++] = index;
 }
 
@@ -119,8 +118,7 @@ DataParallel *data_parallel_new(Params *params, Comm *comm, Overlap overlap, int
     dp->memory = tensor_new(params->device, MEMORY_GRADIENTS, "gradients", TYPE_REAL,
                             SHAPE(last->first + last->count));
     for (int i = 0; i < dp->slot_count; i++)
-        param_place_grad(dp->slots[i].param, dp->slots[i].use,
-                         tensor_reals(&dp->memory) + dp->slots[i].first);
+        param_place_grad(dp->slots[i].param, dp->slots[i].use, &dp->memory, dp->slots[i].first);
     params->on_grad_ready = grad_ready;
     params->on_grad_ready_context = dp;
     return dp;
@@ -128,7 +126,7 @@ DataParallel *data_parallel_new(Params *params, Comm *comm, Overlap overlap, int
 
 void data_parallel_delete(DataParallel *dp) {
     dp->params->on_grad_ready = NULL;
-    for (int i = 0; i < dp->slot_count; i++) param_place_grad(dp->slots[i].param, dp->slots[i].use, NULL);
+    for (int i = 0; i < dp->slot_count; i++) param_place_grad(dp->slots[i].param, dp->slots[i].use, NULL, 0);
     tensor_free(&dp->memory);
     free(dp->slots);
     free(dp->buckets);
@@ -146,14 +144,14 @@ BucketTimes data_parallel_times(const DataParallel *dp, int k) {
 }
 
 void data_parallel_check(const DataParallel *dp) {
-    XXH64_hash_t hash = 0;
+    uint64_t hash = 0;
     for (int i = 0; i < dp->params->count; i++) {
         const Tensor *t = param_acquire(dp->params->items[i]);
-        hash = XXH64(t->data, (size_t)tensor_bytes(t), hash);
+        hash = tensor_hash(t, hash);
         param_release(dp->params->items[i]);
     }
     int n = dp->comm->size;
-    XXH64_hash_t *all = xmalloc((size_t)n * sizeof *all);
+    uint64_t *all = xmalloc((size_t)n * sizeof *all);
     comm_all_gather(dp->comm, queue(dp), &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
     for (int r = 1; r < n; r++)
         CHECK(all[r] == all[0], "every device must do the same with the same gradients",

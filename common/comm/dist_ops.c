@@ -27,10 +27,9 @@ static bool slices_are_blocks(const Tensor *t, int axis) {
 
 /* Row r of the buffer (n, ..) as a slice of t, which has n slices along `axis`. */
 static Tensor row_of(const Tensor *buffer, const Tensor *t, int axis, int n, int r) {
-    Tensor row = {.type = TYPE_REAL, .shape = t->shape, .name = buffer->name, .device = buffer->device};
-    row.shape.size[axis] /= n;
-    row.data = tensor_reals(buffer) + r * tensor_count(&row);
-    return row;
+    Shape shape = t->shape;
+    shape.size[axis] /= n;
+    return tensor_view(buffer, r * shape_count(shape), shape);
 }
 
 /* Each row of the buffer becomes a slice of y. */

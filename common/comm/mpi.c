@@ -6,6 +6,7 @@
  * none does, it sleeps: on its bell, which those that share its machine ring, or, where messages of MPI may come, which
  * ring nothing, a little longer each time. */
 #define _GNU_SOURCE
+#include "common/base/closed_memory.h"
 #include "common/comm/group.h"
 
 #include <sched.h>
@@ -68,6 +69,8 @@ static void *mpi_start(Comm *comm, Queue *q, const CommCall *call, double ready)
     (void)q; /* what was issued to a CPU's queue is done */
     Group *g = (Group *)comm;
     GroupRequest *request = request_new(g, call, ready);
+    request->call.in = closed_memory_open(call->in); /* of a device of this kind, or of the host */
+    request->call.out = closed_memory_open(call->out);
     bool message = call->kind == COMM_SEND || call->kind == COMM_RECV;
     request->number = call->kind == COMM_SEND ? ++g->sent[call->peer]
                       : message               ? ++g->received[call->peer]

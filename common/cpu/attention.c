@@ -17,9 +17,8 @@ void cpu_rope(Queue *q, const Tensor *qkv, const Tensor *table, int64_t H, int64
     real sign = inverse ? -1 : 1;
     PARALLEL(q, R * W > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *x = tensor_reals(qkv) + r * W, *c = tensor_reals(table) + (first + r % T) * D,
-                   *s = c + half;
-        real *out = tensor_reals(y) + r * W;
+        const real *x = cpu_reals(qkv) + r * W, *c = cpu_reals(table) + (first + r % T) * D, *s = c + half;
+        real *out = cpu_reals(y) + r * W;
         for (int64_t head = 0; head < H + K; head++) {
             const real *a = x + head * D, *b = a + half;
             real *out_a = out + head * D, *out_b = out_a + half;
@@ -44,7 +43,7 @@ int64_t cpu_attention_scratch(const Queue *q, int64_t T, int64_t D) {
 }
 
 static real *thread_scratch(const Tensor *scratch, int64_t T) {
-    return tensor_reals(scratch) + omp_get_thread_num() * 2 * TILE * T;
+    return cpu_reals(scratch) + omp_get_thread_num() * 2 * TILE * T;
 }
 
 /* The first query of the tile that sees this key; those before it are masked. */
@@ -81,10 +80,10 @@ void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *ou
     for (int64_t turn = 0, piece; (piece = pieces_take(&pieces, &turn)) >= 0;) {
         int64_t b = piece / tiles / H, h = piece / tiles % H, first = piece % tiles * TILE,
                 rows = min64(TILE, T - first), keys = first + rows;
-        const real *base = tensor_reals(qkv) + b * T * W, *Q = base + first * W + h * D;
+        const real *base = cpu_reals(qkv) + b * T * W, *Q = base + first * W + h * D;
         const real *key = base + (H + h * K / H) * D, *value = key + K * D;
         real *S = thread_scratch(scratch, T), top[TILE], sum[TILE];
-        real *O = tensor_reals(out) + (b * T + first) * C + h * D;
+        real *O = cpu_reals(out) + (b * T + first) * C + h * D;
         cpu_gemm(q, false, true, keys, rows, D, scale, key, W, Q, W, false, S, TILE);
         softmax_columns(S, keys, rows, first, top, sum);
         cpu_gemm(q, true, false, rows, D, keys, 1, S, TILE, value, W, false, O, C);
@@ -92,7 +91,7 @@ void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *ou
             real inverse = 1 / sum[i];
 #pragma omp simd
             for (int64_t d = 0; d < D; d++) O[i * C + d] *= inverse;
-            tensor_reals(lse)[(b * T + first + i) * H + h] = top[i] + (real)log((double)sum[i]);
+            cpu_reals(lse)[(b * T + first + i) * H + h] = top[i] + (real)log((double)sum[i]);
         }
     }
     pieces_free(&pieces);
@@ -106,10 +105,9 @@ static void attention_backward_tile(const Queue *q, const Tensor *dout, const Te
     int64_t T = qkv->shape.size[1], W = tensor_columns(qkv), D = W / (H + 2 * K), C = H * D;
     int64_t rows = min64(TILE, T - first), keys = first + rows;
     int64_t to_q = (b * T + first) * W + h * D, to_k = b * T * W + (H + h * K / H) * D, to_v = to_k + K * D;
-    const real *Q = tensor_reals(qkv) + to_q, *key = tensor_reals(qkv) + to_k,
-               *value = tensor_reals(qkv) + to_v;
-    const real *dO = tensor_reals(dout) + (b * T + first) * C + h * D;
-    const real *O = tensor_reals(out) + (b * T + first) * C + h * D;
+    const real *Q = cpu_reals(qkv) + to_q, *key = cpu_reals(qkv) + to_k, *value = cpu_reals(qkv) + to_v;
+    const real *dO = cpu_reals(dout) + (b * T + first) * C + h * D;
+    const real *O = cpu_reals(out) + (b * T + first) * C + h * D;
     real *dS = P + TILE * T, scale = (real)(1 / sqrt((double)D)), delta[TILE], log_sum[TILE];
 
     for (int64_t i = 0; i < rows; i++) {
@@ -117,7 +115,7 @@ static void attention_backward_tile(const Queue *q, const Tensor *dout, const Te
 #pragma omp simd reduction(+ : dot)
         for (int64_t d = 0; d < D; d++) dot += dO[i * C + d] * O[i * C + d];
         delta[i] = dot;
-        log_sum[i] = tensor_reals(lse)[(b * T + first + i) * H + h];
+        log_sum[i] = cpu_reals(lse)[(b * T + first + i) * H + h];
     }
     cpu_gemm(q, false, true, keys, rows, D, scale, key, W, Q, W, false, P, TILE);
     cpu_gemm(q, false, true, keys, rows, D, 1, value, W, dO, C, false, dS, TILE);
@@ -132,9 +130,9 @@ static void attention_backward_tile(const Queue *q, const Tensor *dout, const Te
             ds[i] = p[i] * (ds[i] - delta[i]) * scale;
         }
     }
-    cpu_gemm(q, true, false, rows, D, keys, 1, dS, TILE, key, W, false, tensor_reals(dqkv) + to_q, W);
-    cpu_gemm(q, false, false, keys, D, rows, 1, dS, TILE, Q, W, add, tensor_reals(dqkv) + to_k, W);
-    cpu_gemm(q, false, false, keys, D, rows, 1, P, TILE, dO, C, add, tensor_reals(dqkv) + to_v, W);
+    cpu_gemm(q, true, false, rows, D, keys, 1, dS, TILE, key, W, false, cpu_reals(dqkv) + to_q, W);
+    cpu_gemm(q, false, false, keys, D, rows, 1, dS, TILE, Q, W, add, cpu_reals(dqkv) + to_k, W);
+    cpu_gemm(q, false, false, keys, D, rows, 1, P, TILE, dO, C, add, cpu_reals(dqkv) + to_v, W);
 }
 
 void cpu_attention_backward(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
@@ -158,18 +156,17 @@ void cpu_attention_cached(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int
                           Tensor *values, Tensor *out, Tensor *scratch) {
     int64_t fresh = qkv->shape.size[1], W = tensor_columns(qkv), D = W / (H + 2 * K), KD = K * D, C = H * D;
     int64_t T = keys->shape.size[0];
-    const real *x = tensor_reals(qkv);
+    const real *x = cpu_reals(qkv);
     real scale = (real)(1 / sqrt((double)D));
     for (int64_t t = 0; t < fresh; t++) {
-        memcpy(tensor_reals(keys) + (first + t) * KD, x + t * W + C, (size_t)KD * sizeof(real));
-        memcpy(tensor_reals(values) + (first + t) * KD, x + t * W + C + KD, (size_t)KD * sizeof(real));
+        memcpy(cpu_reals(keys) + (first + t) * KD, x + t * W + C, (size_t)KD * sizeof(real));
+        memcpy(cpu_reals(values) + (first + t) * KD, x + t * W + C + KD, (size_t)KD * sizeof(real));
     }
     PARALLEL(q, fresh * (first + fresh) * C > WORTH)
     for (int64_t th = 0; th < fresh * H; th++) {
         int64_t t = th / H, h = th % H, seen = first + t + 1, at = h * K / H * D;
-        const real *query = x + t * W + h * D, *key = tensor_reals(keys) + at,
-                   *value = tensor_reals(values) + at;
-        real *s = thread_scratch(scratch, T), *o = tensor_reals(out) + t * C + h * D;
+        const real *query = x + t * W + h * D, *key = cpu_reals(keys) + at, *value = cpu_reals(values) + at;
+        real *s = thread_scratch(scratch, T), *o = cpu_reals(out) + t * C + h * D;
         for (int64_t j = 0; j < seen; j++) {
             real dot = 0;
 #pragma omp simd reduction(+ : dot)

@@ -1,9 +1,14 @@
+#define _GNU_SOURCE
 #include "common/cpu/device_cpu.h"
 
+#include "common/base/closed_memory.h"
 #include "common/base/platform.h"
 #include "common/cpu/kernels_cpu.h"
 
 #include <cblas.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 const Kernels kernels_cpu = {
     .name = "cpu",
@@ -44,8 +49,39 @@ const Kernels kernels_cpu = {
     .sgd = cpu_sgd,
 };
 
+/* ---- memory ---- */
+
+static void *take(int64_t bytes) {
+    bool large = bytes >= 2 * DEVICE_LARGE_UNIT;
+    void *block = aligned_alloc(large ? DEVICE_LARGE_UNIT : DEVICE_UNIT, (size_t)bytes);
+#ifdef MADV_HUGEPAGE
+    if (block && large) madvise(block, (size_t)bytes, MADV_HUGEPAGE); /* a hint: failing is fine */
+#endif
+    return block;
+}
+
+static void give_back(void *block, int64_t bytes) {
+    (void)bytes;
+    free(block);
+}
+
+static void write_memory(Queue *q, void *to, const void *from, int64_t bytes) {
+    (void)q;
+    memcpy(closed_memory_open(to), from, (size_t)bytes);
+}
+
+static void read_memory(Queue *q, void *to, const void *from, int64_t bytes) {
+    (void)q;
+    memcpy(to, closed_memory_open(from), (size_t)bytes);
+}
+
+static const DeviceMemory memory = {take, give_back, NULL, write_memory, read_memory};
+static const DeviceMemory memory_closed = {closed_memory_take, closed_memory_give_back, closed_memory_rename,
+                                           write_memory, read_memory};
+
 Device *device_new_cpu(int64_t budget) {
-    Device *device = device_new(&kernels_cpu, budget);
+    closed_memory_start();
+    Device *device = device_new(&kernels_cpu, closed_memory.bytes ? &memory_closed : &memory, budget);
     device->queue.threads = platform_threads();
     /* threads are outside: over fixed tiles, so that bits do not depend on them */
     openblas_set_num_threads(1);

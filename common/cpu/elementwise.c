@@ -25,7 +25,7 @@ void cpu_zero(Queue *q, Tensor *y) {
     int64_t bytes = tensor_bytes(y);
     PARALLEL(q, bytes > PIECE)
     for (int64_t at = 0; at < bytes; at += PIECE)
-        memset((char *)y->data + at, 0, (size_t)min64(PIECE, bytes - at));
+        memset((char *)cpu_data(y) + at, 0, (size_t)min64(PIECE, bytes - at));
 }
 
 void cpu_copy(Queue *q, const Tensor *x, Tensor *y) {
@@ -33,19 +33,19 @@ void cpu_copy(Queue *q, const Tensor *x, Tensor *y) {
     ASSERT(bytes == tensor_bytes(y));
     PARALLEL(q, bytes > PIECE)
     for (int64_t at = 0; at < bytes; at += PIECE)
-        memcpy((char *)y->data + at, (const char *)x->data + at, (size_t)min64(PIECE, bytes - at));
+        memcpy((char *)cpu_data(y) + at, (const char *)cpu_data(x) + at, (size_t)min64(PIECE, bytes - at));
 }
 
 void cpu_add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y) {
-    const real *A = tensor_reals(a), *B = tensor_reals(b);
-    real *Y = tensor_reals(y);
+    const real *A = cpu_reals(a), *B = cpu_reals(b);
+    real *Y = cpu_reals(y);
     int64_t count = tensor_count(y);
     EACH(q, count) Y[i] = A[i] + B[i];
 }
 
 void cpu_accumulate(Queue *q, const Tensor *x, Tensor *y) {
-    const real *X = tensor_reals(x);
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x);
+    real *Y = cpu_reals(y);
     int64_t count = tensor_count(y);
     EACH(q, count) Y[i] += X[i];
 }
@@ -56,8 +56,8 @@ void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64
     for (int i = 0; i < axis; i++) outer *= y->shape.size[i];
     for (int i = axis + 1; i < y->shape.rank; i++) inner *= y->shape.size[i];
     int64_t block = count * inner, x_step = x->shape.size[axis] * inner, y_step = y->shape.size[axis] * inner;
-    const real *X = tensor_reals(x) + x_first * inner;
-    real *Y = tensor_reals(y) + y_first * inner;
+    const real *X = cpu_reals(x) + x_first * inner;
+    real *Y = cpu_reals(y) + y_first * inner;
     PARALLEL(q, outer * block > WORTH)
     for (int64_t o = 0; o < outer; o++) {
         const real *from = X + o * x_step;
@@ -70,8 +70,8 @@ void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64
 }
 
 void cpu_scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_to) {
-    const real *X = tensor_reals(x), S = tensor_reals(s)[0];
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x), S = cpu_reals(s)[0];
+    real *Y = cpu_reals(y);
     int64_t count = tensor_count(y);
     EACH_ADDED(q, count, add_to, Y, S * X[i]);
 }
@@ -79,15 +79,15 @@ void cpu_scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_t
 /* ---- activations ---- */
 
 void cpu_relu(Queue *q, const Tensor *x, Tensor *y) {
-    const real *X = tensor_reals(x);
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x);
+    real *Y = cpu_reals(y);
     int64_t count = tensor_count(y);
     EACH(q, count) Y[i] = X[i] < 0 ? 0 : X[i]; /* so that a NaN stays one */
 }
 
 void cpu_relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
-    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
-    real *DX = tensor_reals(dx);
+    const real *X = cpu_reals(x), *DY = cpu_reals(dy);
+    real *DX = cpu_reals(dx);
     int64_t count = tensor_count(x);
     EACH_ADDED(q, count, add_to, DX, X[i] > 0 ? DY[i] : 0);
 }
@@ -106,15 +106,15 @@ static inline real gelu_slope(real x) {
 }
 
 void cpu_gelu(Queue *q, const Tensor *x, Tensor *y) {
-    const real *X = tensor_reals(x);
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x);
+    real *Y = cpu_reals(y);
     int64_t count = tensor_count(y);
     EACH(q, count) Y[i] = X[i] * gelu_gate(X[i]);
 }
 
 void cpu_gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to) {
-    const real *X = tensor_reals(x), *DY = tensor_reals(dy);
-    real *DX = tensor_reals(dx);
+    const real *X = cpu_reals(x), *DY = cpu_reals(dy);
+    real *DX = cpu_reals(dx);
     int64_t count = tensor_count(x);
     EACH_ADDED(q, count, add_to, DX, DY[i] * gelu_slope(X[i]));
 }
@@ -123,8 +123,8 @@ void cpu_swiglu(Queue *q, const Tensor *x, Tensor *y) {
     int64_t R = tensor_rows(y), F = tensor_columns(y);
     PARALLEL(q, R * F > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *gate = tensor_reals(x) + r * 2 * F, *up = gate + F;
-        real *Y = tensor_reals(y) + r * F;
+        const real *gate = cpu_reals(x) + r * 2 * F, *up = gate + F;
+        real *Y = cpu_reals(y) + r * F;
 #pragma omp simd
         for (int64_t f = 0; f < F; f++) Y[f] = gate[f] * sigmoid(gate[f]) * up[f];
     }
@@ -147,8 +147,8 @@ void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx
     int64_t R = tensor_rows(dy), F = tensor_columns(dy);
     PARALLEL(q, R * F > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *gate = tensor_reals(x) + r * 2 * F, *DY = tensor_reals(dy) + r * F;
-        real *dgate = tensor_reals(dx) + r * 2 * F;
+        const real *gate = cpu_reals(x) + r * 2 * F, *DY = cpu_reals(dy) + r * F;
+        real *dgate = cpu_reals(dx) + r * 2 * F;
         if (add_to)
             swiglu_backward_row(true, F, DY, gate, gate + F, dgate, dgate + F);
         else
@@ -159,8 +159,8 @@ void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx
 void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
                  Tensor *y, bool add_to) {
     enum { BLOCKS = 64 };
-    const real *X = tensor_reals(x), grow = (real)(1 / (1 - rate));
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x), grow = (real)(1 / (1 - rate));
+    real *Y = cpu_reals(y);
     uint64_t threshold = (uint64_t)(rate * 0x1p32);
     int64_t count = tensor_count(x);
     PARALLEL(q, count > WORTH)

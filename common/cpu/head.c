@@ -101,7 +101,7 @@ static void combine(const Head *h, const int32_t *target, Tensor *loss) {
     for (int64_t r = 0; r < R; r++) {
         if (target[r] < 0) continue;
         real row_loss = (real)log((double)total[r]) - (h->at_target[r] - h->row_top[r]);
-        *(double *)loss->data += row_loss;
+        *(double *)cpu_data(loss) += row_loss;
     }
     for (int64_t tile = 0; tile < h->tiles; tile++)
         for (int64_t r = 0; r < R; r++)
@@ -136,10 +136,10 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
                    int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
                    Tensor *scratch) {
     int64_t R = tensor_rows(x), C = tensor_columns(x), V = tensor_rows(w);
-    const int32_t *target = tensor_ints(targets) + first_row;
-    const real *X = tensor_reals(x), *W = tensor_reals(w), *b = bias ? tensor_reals(bias) : NULL;
+    const int32_t *target = cpu_ints(targets) + first_row;
+    const real *X = cpu_reals(x), *W = cpu_reals(w), *b = bias ? cpu_reals(bias) : NULL;
     Head h;
-    head_layout(&h, q, R, C, V, dx != NULL, tensor_reals(scratch));
+    head_layout(&h, q, R, C, V, dx != NULL, cpu_reals(scratch));
     PARALLEL(q, R * C > WORTH)
     for (int64_t c = 0; c < C; c++)
         for (int64_t r = 0; r < R; r++) h.x_t[c * R + r] = X[r * C + c];
@@ -158,15 +158,14 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
     for (int64_t turn = 0, group; (group = pieces_take(&pieces, &turn)) >= 0;) {
         int64_t begin = group * h.tiles / GROUPS, end = (group + 1) * h.tiles / GROUPS;
         for (int64_t tile = begin; tile < end && tile * h.tile < V; tile++)
-            gradients_of_tile(q, &h, tile, X, W, target, add, tensor_reals(dw),
-                              dbias ? tensor_reals(dbias) : NULL, tile > begin, h.dx + group * R * C,
-                              h.p + omp_get_thread_num() * h.tile * R);
+            gradients_of_tile(q, &h, tile, X, W, target, add, cpu_reals(dw), dbias ? cpu_reals(dbias) : NULL,
+                              tile > begin, h.dx + group * R * C, h.p + omp_get_thread_num() * h.tile * R);
     }
     pieces_free(&pieces);
     int64_t groups = ceil_div(ceil_div(V, h.tile), h.tiles / GROUPS); /* that have a tile */
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        real *row = tensor_reals(dx) + r * C;
+        real *row = cpu_reals(dx) + r * C;
         memcpy(row, h.dx + r * C, (size_t)C * sizeof(real));
         for (int64_t group = 1; group < groups; group++) {
 #pragma omp simd

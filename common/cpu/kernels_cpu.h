@@ -2,11 +2,17 @@
 #ifndef KERNELS_CPU_H
 #define KERNELS_CPU_H
 
+#include "common/base/closed_memory.h"
 #include "common/tensor/kernels.h"
 
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
+
+/* Where kernels find the elements of a tensor. */
+static inline void *cpu_data(const Tensor *t) { return closed_memory_open(t->data); }
+static inline real *cpu_reals(const Tensor *t) { return cpu_data(t); }
+static inline int32_t *cpu_ints(const Tensor *t) { return cpu_data(t); }
 
 /* A loop over independent pieces, on the queue's threads; `worth` false keeps short work on one thread. */
 #define OMP_PRAGMA(text) _Pragma(#text)
@@ -170,7 +176,7 @@ int64_t cpu_head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, b
 void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
                                Tensor *row_loss, Tensor *loss);
 void cpu_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
-void cpu_squares(Queue *q, const Tensor *x, double *partials);
+void cpu_squares(Queue *q, const Tensor *x, Tensor *partials);
 void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
 void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip);
 

@@ -41,14 +41,14 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
     ASSERT((a_t ? lda : tensor_rows(A)) == M && (b_t ? tensor_rows(B) : ldb) == N &&
            (b_t ? ldb : tensor_rows(B)) == K);
     ASSERT(!bias || (tensor_count(bias) == N && !add));
-    const real *a = tensor_reals(A), *b = tensor_reals(B);
-    real *c = tensor_reals(C);
+    const real *a = cpu_reals(A), *b = cpu_reals(B);
+    real *c = cpu_reals(C);
     /* Every tile would transpose its part of B anew: where there are many rows, it is done once. */
     Tensor B_t = {0};
     if (b_t && M >= 4 * TILE_M && !q->openblas) {
         B_t = tensor_new(C->device, MEMORY_ACTIVATIONS, "transposed", TYPE_REAL, SHAPE(K, N));
-        transpose(q, N, K, b, tensor_reals(&B_t));
-        b_t = false, b = tensor_reals(&B_t), ldb = N;
+        transpose(q, N, K, b, cpu_reals(&B_t));
+        b_t = false, b = cpu_reals(&B_t), ldb = N;
     }
     plan_tiles(M, N, &m, &n);
     int64_t tiles_n = ceil_div(N, n), tiles = ceil_div(M, m) * tiles_n;
@@ -60,7 +60,7 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
         cpu_gemm(q, a_t, b_t, rows, columns, K, 1, a_t ? a + i : a + i * lda, lda, b_t ? b + j * ldb : b + j,
                  ldb, add, c + i * N + j, N);
         if (!bias) continue;
-        const real *bias_row = tensor_reals(bias) + j; /* while the tile is in the cache */
+        const real *bias_row = cpu_reals(bias) + j; /* while the tile is in the cache */
         for (int64_t r = 0; r < rows; r++) {
             real *row = c + (i + r) * N + j;
 #pragma omp simd
@@ -73,8 +73,8 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
 
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add) {
     int64_t M = tensor_rows(x), N = tensor_columns(x);
-    const real *X = tensor_reals(x);
-    real *Y = tensor_reals(y);
+    const real *X = cpu_reals(x);
+    real *Y = cpu_reals(y);
     PARALLEL(q, M * N > WORTH)
     for (int64_t block = 0; block < ceil_div(N, COLUMN_BLOCK); block++) {
         int64_t c = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, N - c);

@@ -16,9 +16,9 @@ const real exp_lowest = -87, exp_highest = 88;
 void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
                    Tensor *y) {
     int64_t R = tensor_count(ids), T = tensor_columns(ids), C = tensor_columns(token);
-    const int32_t *id = tensor_ints(ids);
-    const real *tok = tensor_reals(token), *pos = position ? tensor_reals(position) : NULL;
-    real *Y = tensor_reals(y);
+    const int32_t *id = cpu_ints(ids);
+    const real *tok = cpu_reals(token), *pos = position ? cpu_reals(position) : NULL;
+    real *Y = cpu_reals(y);
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
         const real *t = tok + id[r] * C;
@@ -34,9 +34,9 @@ void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tenso
 
 void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken) {
     int64_t R = tensor_count(ids), C = tensor_columns(dtoken);
-    const int32_t *id = tensor_ints(ids);
-    const real *DY = tensor_reals(dy);
-    real *D = tensor_reals(dtoken);
+    const int32_t *id = cpu_ints(ids);
+    const real *DY = cpu_reals(dy);
+    real *D = cpu_reals(dtoken);
     PARALLEL(q, R * C > WORTH)
     for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
         int64_t begin = block * COLUMN_BLOCK, end = min64(C, begin + COLUMN_BLOCK);
@@ -50,8 +50,8 @@ void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tenso
 void cpu_position_backward(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition) {
     int64_t B = dy->shape.size[0], T = dy->shape.size[1], C = tensor_columns(dy);
     int64_t positions = tensor_rows(dposition);
-    const real *DY = tensor_reals(dy);
-    real *D = tensor_reals(dposition);
+    const real *DY = cpu_reals(dy);
+    real *D = cpu_reals(dposition);
     PARALLEL(q, B * T * C > WORTH)
     for (int64_t position = 0; position < positions; position++) {
         int64_t t = position - first;
@@ -100,11 +100,11 @@ static inline real row_squares(const real *x, real mean, int64_t C) {
 void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps, Tensor *y,
                    Tensor *stats) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *G = tensor_reals(gain), *Bias = bias ? tensor_reals(bias) : NULL;
+    const real *G = cpu_reals(gain), *Bias = bias ? cpu_reals(bias) : NULL;
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *X = tensor_reals(x) + r * C;
-        real *Y = tensor_reals(y) + r * C, mean = row_sum(X, C) / (real)C;
+        const real *X = cpu_reals(x) + r * C;
+        real *Y = cpu_reals(y) + r * C, mean = row_sum(X, C) / (real)C;
         real inverse = (real)(1 / sqrt((double)row_squares(X, mean, C) / (double)C + eps));
         if (Bias) {
 #pragma omp simd
@@ -113,8 +113,8 @@ void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *
 #pragma omp simd
             for (int64_t c = 0; c < C; c++) Y[c] = (X[c] - mean) * inverse * G[c];
         }
-        tensor_reals(stats)[2 * r] = mean;
-        tensor_reals(stats)[2 * r + 1] = inverse;
+        cpu_reals(stats)[2 * r] = mean;
+        cpu_reals(stats)[2 * r + 1] = inverse;
     }
 }
 
@@ -123,12 +123,12 @@ void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *
 void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
                             const Tensor *stats, Tensor *dx, bool add) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *G = tensor_reals(gain);
+    const real *G = cpu_reals(gain);
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *X = tensor_reals(x) + r * C, *DY = tensor_reals(dy) + r * C;
-        real *DX = tensor_reals(dx) + r * C, sum = 0, dot = 0;
-        real mean = tensor_reals(stats)[2 * r], inverse = tensor_reals(stats)[2 * r + 1];
+        const real *X = cpu_reals(x) + r * C, *DY = cpu_reals(dy) + r * C;
+        real *DX = cpu_reals(dx) + r * C, sum = 0, dot = 0;
+        real mean = cpu_reals(stats)[2 * r], inverse = cpu_reals(stats)[2 * r + 1];
 #pragma omp simd reduction(+ : sum, dot)
         for (int64_t c = 0; c < C; c++) {
             real g = DY[c] * G[c];
@@ -145,7 +145,7 @@ void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const T
 void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *stats, Tensor *dgain,
                              Tensor *dbias) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *X = tensor_reals(x), *DY = tensor_reals(dy), *S = tensor_reals(stats);
+    const real *X = cpu_reals(x), *DY = cpu_reals(dy), *S = cpu_reals(stats);
     PARALLEL(q, R * C > WORTH)
     for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
         int64_t begin = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, C - begin);
@@ -159,8 +159,8 @@ void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const 
                 bias_sum[i] += dy_row[i];
             }
         }
-        memcpy(tensor_reals(dgain) + begin, gain_sum, (size_t)count * sizeof(real));
-        if (dbias) memcpy(tensor_reals(dbias) + begin, bias_sum, (size_t)count * sizeof(real));
+        memcpy(cpu_reals(dgain) + begin, gain_sum, (size_t)count * sizeof(real));
+        if (dbias) memcpy(cpu_reals(dbias) + begin, bias_sum, (size_t)count * sizeof(real));
     }
 }
 
@@ -168,16 +168,16 @@ void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const 
 
 void cpu_rmsnorm(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tensor *y, Tensor *stats) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *G = tensor_reals(gain);
+    const real *G = cpu_reals(gain);
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *X = tensor_reals(x) + r * C;
-        real *Y = tensor_reals(y) + r * C;
+        const real *X = cpu_reals(x) + r * C;
+        real *Y = cpu_reals(y) + r * C;
         real inverse = (real)(1 / sqrt((double)row_squares(X, 0, C) / (double)C + eps));
 #pragma omp simd
         for (int64_t c = 0; c < C; c++) Y[c] = X[c] * inverse * G[c];
-        tensor_reals(stats)[2 * r] = 0;
-        tensor_reals(stats)[2 * r + 1] = inverse;
+        cpu_reals(stats)[2 * r] = 0;
+        cpu_reals(stats)[2 * r + 1] = inverse;
     }
 }
 
@@ -185,11 +185,11 @@ void cpu_rmsnorm(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tens
 void cpu_rmsnorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
                           const Tensor *stats, Tensor *dx, bool add) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *G = tensor_reals(gain);
+    const real *G = cpu_reals(gain);
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *X = tensor_reals(x) + r * C, *DY = tensor_reals(dy) + r * C;
-        real *DX = tensor_reals(dx) + r * C, dot = 0, inverse = tensor_reals(stats)[2 * r + 1];
+        const real *X = cpu_reals(x) + r * C, *DY = cpu_reals(dy) + r * C;
+        real *DX = cpu_reals(dx) + r * C, dot = 0, inverse = cpu_reals(stats)[2 * r + 1];
 #pragma omp simd reduction(+ : dot)
         for (int64_t c = 0; c < C; c++) dot += DY[c] * G[c] * X[c];
         real slope = dot * inverse * inverse / (real)C;

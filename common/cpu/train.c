@@ -8,53 +8,56 @@
 void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
                                Tensor *row_loss, Tensor *loss) {
     int64_t R = tensor_rows(logits), V = tensor_columns(logits);
-    const int32_t *target = tensor_ints(targets) + first_row;
+    const int32_t *target = cpu_ints(targets) + first_row;
     PARALLEL(q, R * V > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        real *z = tensor_reals(logits) + r * V;
+        real *z = cpu_reals(logits) + r * V;
         if (target[r] < 0) { /* masked */
             memset(z, 0, (size_t)V * sizeof(real));
-            tensor_reals(row_loss)[r] = 0;
+            cpu_reals(row_loss)[r] = 0;
             continue;
         }
         real at_target = z[target[r]];
         SoftmaxRow row = softmax_row(z, V);
         z[target[r]] -= 1;
-        tensor_reals(row_loss)[r] = row.log_sum - (at_target - row.top);
+        cpu_reals(row_loss)[r] = row.log_sum - (at_target - row.top);
     }
-    for (int64_t r = 0; r < R; r++) *(double *)loss->data += tensor_reals(row_loss)[r];
+    for (int64_t r = 0; r < R; r++) *(double *)cpu_data(loss) += cpu_reals(row_loss)[r];
 }
 
 void cpu_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss) {
     (void)q;
+    const real *Y = cpu_reals(y), *wanted = cpu_reals(target);
+    real *DY = cpu_reals(dy);
     double sum = 0;
     for (int64_t i = 0; i < tensor_count(y); i++) {
-        real difference = tensor_reals(y)[i] - tensor_reals(target)[i];
-        tensor_reals(dy)[i] = 2 * difference;
+        real difference = Y[i] - wanted[i];
+        DY[i] = 2 * difference;
         sum += (double)difference * difference;
     }
-    *(double *)loss->data += sum;
+    *(double *)cpu_data(loss) += sum;
 }
 
 /* ---- optimizers ---- */
 
-void cpu_squares(Queue *q, const Tensor *x, double *partials) {
-    enum { BLOCK = 1024 };
+void cpu_squares(Queue *q, const Tensor *x, Tensor *partials) {
+    enum { BLOCK = SQUARES_BLOCK };
+    double *sums = cpu_data(partials);
     int64_t count = tensor_count(x);
-    const real *X = tensor_reals(x);
+    const real *X = cpu_reals(x);
     PARALLEL(q, count > WORTH)
     for (int64_t block = 0; block < ceil_div(count, BLOCK); block++) {
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t i = block * BLOCK; i < min64(count, (block + 1) * BLOCK); i++)
             sum += (double)X[i] * X[i];
-        partials[block] = sum;
+        sums[block] = sum;
     }
 }
 
 void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step) {
-    real *W = tensor_reals(w), *M = tensor_reals(m), *V = tensor_reals(v);
-    const real *G = tensor_reals(g);
+    real *W = cpu_reals(w), *M = cpu_reals(m), *V = cpu_reals(v);
+    const real *G = cpu_reals(g);
     real beta1 = (real)step->beta1, beta2 = (real)step->beta2, eps = (real)step->eps, clip = (real)step->clip;
     real rest1 = (real)(1 - step->beta1), rest2 = (real)(1 - step->beta2);
     real correct1 = (real)(step->lr / (1 - pow(step->beta1, (double)step->step)));
@@ -73,8 +76,8 @@ void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const
 }
 
 void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip) {
-    real *W = tensor_reals(w), *V = tensor_reals(v);
-    const real *G = tensor_reals(g);
+    real *W = cpu_reals(w), *V = cpu_reals(v);
+    const real *G = cpu_reals(g);
     PARALLEL(q, tensor_count(w) > WORTH)
     for (int64_t i = 0; i < tensor_count(w); i++) {
         V[i] = (real)momentum * V[i] + G[i] * (real)clip;

@@ -9,31 +9,39 @@ Batch batch_new(Device *device, int64_t rows, int64_t T) {
     Batch b = {.ids = tensor_new(device, MEMORY_ACTIVATIONS, "batch.ids", TYPE_I32, SHAPE(rows, T)),
                .targets = tensor_new(device, MEMORY_ACTIVATIONS, "batch.targets", TYPE_I32, SHAPE(rows, T))};
     b.ids.constant = b.targets.constant = true;
+    b.host_ids = xmalloc((size_t)tensor_bytes(&b.ids));
+    b.host_targets = xmalloc((size_t)tensor_bytes(&b.targets));
     return b;
 }
 
 void batch_free(Batch *b) {
     tensor_free(&b->ids);
     tensor_free(&b->targets);
+    free(b->host_ids);
+    free(b->host_targets);
 }
 
-void batch_load(Batch *b, const Dataset *data, Split split, int64_t first_window) {
+/* The targets of the first `seen` rows are masked. */
+static void load(Batch *b, const Dataset *data, Split split, int64_t first_window, int64_t seen) {
     int64_t rows = tensor_rows(&b->ids), T = tensor_columns(&b->ids);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t r = 0; r < rows; r++)
-        data->window(data, split, first_window + r, T, tensor_ints(&b->ids) + r * T,
-                     tensor_ints(&b->targets) + r * T);
+        data->window(data, split, first_window + r, T, b->host_ids + r * T, b->host_targets + r * T);
+    for (int64_t i = 0; i < seen * T; i++) b->host_targets[i] = TARGET_MASKED;
     b->real = 0;
-    for (int64_t i = 0; i < rows * T; i++) b->real += tensor_ints(&b->targets)[i] >= 0;
+    for (int64_t i = 0; i < rows * T; i++) b->real += b->host_targets[i] >= 0;
+    tensor_write(&b->ids, 0, rows * T, b->host_ids);
+    tensor_write(&b->targets, 0, rows * T, b->host_targets);
+}
+
+void batch_load(Batch *b, const Dataset *data, Split split, int64_t first_window) {
+    load(b, data, split, first_window, 0);
 }
 
 Batch batch_rows(const Batch *b, int64_t first, int64_t rows) {
-    Batch part = *b;
     int64_t T = tensor_columns(&b->ids);
-    part.ids.shape = part.targets.shape = SHAPE(rows, T);
-    part.ids.data = tensor_ints(&b->ids) + first * T;
-    part.targets.data = tensor_ints(&b->targets) + first * T;
-    return part;
+    return (Batch){.ids = tensor_view(&b->ids, first * T, SHAPE(rows, T)),
+                   .targets = tensor_view(&b->targets, first * T, SHAPE(rows, T))};
 }
 
 void model_fit_vocabulary(ModelConfig *model, const Dataset *data) {
@@ -50,13 +58,9 @@ typedef struct {
 
 static Part evaluate_part(Model *model, const Dataset *data, Tape *tape, Batch *batch, int64_t first,
                           int64_t windows) {
-    int64_t rows = tensor_rows(&batch->ids), T = model->config.T;
+    int64_t rows = tensor_rows(&batch->ids);
     int64_t at = min64(first, windows - rows); /* the last batch starts early, to be a full one */
-    batch_load(batch, data, SPLIT_VALIDATION, at);
-    for (int64_t i = 0; i < (first - at) * T; i++) { /* rows seen before */
-        batch->real -= tensor_ints(&batch->targets)[i] >= 0;
-        tensor_ints(&batch->targets)[i] = TARGET_MASKED;
-    }
+    load(batch, data, SPLIT_VALIDATION, at, first - at);
     Pass pass = {0};
     Tensor *x = model_embed(model, tape, &batch->ids, &pass);
     x = model_blocks(model, tape, x, 0, model->config.L, &pass);

@@ -8,8 +8,9 @@
 #include "common/model/model.h"
 
 typedef struct {
-    Tensor ids, targets; /* (rows,T) int32 */
-    int64_t real;        /* targets that count: not masked */
+    Tensor ids, targets;              /* (rows,T) int32 */
+    int32_t *host_ids, *host_targets; /* where the host makes them */
+    int64_t real;                     /* targets that count: not masked */
 } Batch;
 
 Batch batch_new(Device *device, int64_t rows, int64_t T);

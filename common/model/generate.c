@@ -72,17 +72,15 @@ static void caches_delete(Model *m, KeyValueCache *caches) {
 static void run(Model *m, Tape *tape, KeyValueCache *caches, const int32_t *tokens, int64_t first,
                 int64_t count, real *logits) {
     Tensor *ids = tape_tensor(tape, "ids", TYPE_I32, SHAPE(1, count), NULL);
-    memcpy(ids->data, tokens, (size_t)count * sizeof *tokens);
+    tensor_write(ids, 0, count, tokens);
     for (int64_t l = 0; l < m->config.L; l++) caches[l].count = first;
     Pass pass = {.first_position = first, .caches = caches};
     Tensor *x = model_embed(m, tape, ids, &pass);
     x = model_blocks(m, tape, x, 0, m->config.L, &pass);
-    Tensor last = *x; /* the head on the last token alone */
-    last.shape = SHAPE(1, 1, m->config.C);
-    last.data = tensor_reals(x) + (count - 1) * m->config.C;
-    last.readers = 1; /* x owns the memory */
+    int64_t C = m->config.C; /* the head on the last token alone */
+    Tensor last = tensor_view(x, (count - 1) * C, SHAPE(1, 1, C));
     Tensor *out = model_logits(m, tape, &last);
-    memcpy(logits, out->data, (size_t)m->config.V * sizeof *logits);
+    tensor_read(out, 0, m->config.V, logits);
     tape_reset(tape);
 }
 

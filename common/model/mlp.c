@@ -9,8 +9,10 @@
 static Param *add_weight(Mlp *m, const char *name, int64_t rows, int64_t columns, uint64_t seed) {
     Param *p = params_add(&m->params, name, SHAPE(rows, columns));
     p->in_matmul = true;
-    rng_fill_normal(seed, rng_stream(name), 0, rows * columns, 1 / sqrt((double)rows),
-                    tensor_reals(&p->data));
+    real *values = xmalloc((size_t)tensor_bytes(&p->data));
+    rng_fill_normal(seed, rng_stream(name), 0, rows * columns, 1 / sqrt((double)rows), values);
+    tensor_write(&p->data, 0, rows * columns, values);
+    free(values);
     return p;
 }
 

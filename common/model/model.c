@@ -9,20 +9,34 @@
 
 /* ---- initial values ---- */
 
+/* They are made on the host, a piece at a time. */
+enum { PIECE = 1 << 14 };
+#define EACH_PIECE(p, first, count)                                                                          \
+    for (int64_t first = 0, count;                                                                           \
+         (p)->data.data && (count = min64(PIECE, tensor_count(&(p)->data) - first)) > 0; first += count)
+
 static void fill(Param *p, real value) {
-    for (int64_t i = 0; p->data.data && i < tensor_count(&p->data); i++) tensor_reals(&p->data)[i] = value;
+    real piece[PIECE];
+    for (int i = 0; i < PIECE; i++) piece[i] = value;
+    EACH_PIECE(p, first, count) tensor_write(&p->data, first, count, piece);
 }
 
 static void fill_normal(const Model *m, Param *p, double deviation) {
-    if (!p->data.data) return;
-    rng_fill_normal(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), deviation, p->data.data);
+    real piece[PIECE];
+    EACH_PIECE(p, first, count) {
+        rng_fill_normal(m->seed, rng_stream(p->name), (uint64_t)first, count, deviation, piece);
+        tensor_write(&p->data, first, count, piece);
+    }
 }
 
 /* Glorot & Bengio 2010 */
 static void fill_xavier(const Model *m, Param *p, int64_t in, int64_t out) {
     double limit = sqrt(6.0 / (double)(in + out));
-    if (!p->data.data) return;
-    rng_fill_uniform(m->seed, rng_stream(p->name), 0, tensor_count(&p->data), -limit, limit, p->data.data);
+    real piece[PIECE];
+    EACH_PIECE(p, first, count) {
+        rng_fill_uniform(m->seed, rng_stream(p->name), (uint64_t)first, count, -limit, limit, piece);
+        tensor_write(&p->data, first, count, piece);
+    }
 }
 
 static Param *add_param(Model *m, const char *prefix, const char *suffix, Shape shape) {
@@ -112,13 +126,16 @@ static void add_block(Model *m, int64_t l) {
 
 static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
     Tensor table = tensor_new(device, MEMORY_ACTIVATIONS, "rope table", TYPE_REAL, SHAPE(T, D));
+    real *values = xmalloc((size_t)tensor_bytes(&table));
     for (int64_t t = 0; t < T; t++) {
         for (int64_t i = 0; i < D / 2; i++) {
             double angle = (double)t * pow(10000.0, -2.0 * (double)i / (double)D);
-            tensor_reals(&table)[t * D + i] = (real)cos(angle);
-            tensor_reals(&table)[t * D + D / 2 + i] = (real)sin(angle);
+            values[t * D + i] = (real)cos(angle);
+            values[t * D + D / 2 + i] = (real)sin(angle);
         }
     }
+    tensor_write(&table, 0, T * D, values);
+    free(values);
     return table;
 }
 

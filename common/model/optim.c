@@ -5,8 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { BLOCK = 1024 };
-
 static Tensor state_new(const Param *p) {
     Tensor t = tensor_new(p->data.device, MEMORY_OPTIMIZER, p->name, TYPE_REAL, p->data.shape);
     p->data.device->kernels->zero(&p->data.device->queue, &t);
@@ -23,13 +21,10 @@ Optimizer *optimizer_new(Params *params, const Config *config) {
     o->weight_decay = config->weight_decay;
     o->m = xcalloc((size_t)params->count, sizeof *o->m);
     o->v = xcalloc((size_t)params->count, sizeof *o->v);
-    int64_t blocks = 0;
     for (int i = 0; i < params->count; i++) {
         if (o->kind == OPTIMIZER_ADAMW) o->m[i] = state_new(params->items[i]);
         o->v[i] = state_new(params->items[i]);
-        blocks = max64(blocks, ceil_div(tensor_count(&params->items[i]->data), BLOCK));
     }
-    o->partials = xmalloc((size_t)blocks * sizeof *o->partials);
     return o;
 }
 
@@ -40,18 +35,27 @@ void optimizer_delete(Optimizer *o) {
     }
     free(o->m);
     free(o->v);
-    free(o->partials);
     free(o);
 }
 
+static int64_t square_blocks(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
+
 double optimizer_grad_norm(Optimizer *o) {
-    double sum = 0;
+    Device *device = o->params->device;
+    int64_t blocks = 0, first = 0;
+    for (int i = 0; i < o->params->count; i++) blocks += square_blocks(o->params->items[i]);
+    Tensor partials = tensor_new(device, MEMORY_ACTIVATIONS, "sums of squares", TYPE_F64, SHAPE(blocks));
     for (int i = 0; i < o->params->count; i++) {
         const Param *p = o->params->items[i];
-        Device *device = p->data.device;
-        device->kernels->squares(&device->queue, &p->grad[0], o->partials);
-        for (int64_t b = 0; b < ceil_div(tensor_count(&p->data), BLOCK); b++) sum += o->partials[b];
+        Tensor mine = tensor_view(&partials, first, SHAPE(square_blocks(p)));
+        device->kernels->squares(&device->queue, &p->grad[0], &mine);
+        first += square_blocks(p);
     }
+    double *sums = xmalloc((size_t)blocks * sizeof *sums), sum = 0;
+    tensor_read(&partials, 0, blocks, sums);
+    for (int64_t b = 0; b < blocks; b++) sum += sums[b];
+    free(sums);
+    tensor_free(&partials);
     return sqrt(sum);
 }
 

@@ -12,7 +12,6 @@ typedef struct {
     int64_t step; /* updates made */
     Tensor *m,
         *v; /* one for each parameter, in their order: first and second moments; sgd: v is the velocity */
-    double *partials; /* sums of squares of blocks of 1024 elements */
 } Optimizer;
 
 /* State (zeroed) in the optimizer's memory class: 2 numbers for each parameter, sgd 1. */

@@ -95,7 +95,7 @@ double array_element(const NamedArray *array, int64_t i) {
 }
 
 /* "(4, 256)" for a message; the caller frees it. */
-static char *shape_text(const NamedArray *array) {
+static char *array_shape_text(const NamedArray *array) {
     Str s = {0};
     str_add(&s, "(", 1);
     for (int i = 0; i < array->rank; i++) str_printf(&s, "%s%lld", i ? ", " : "", (long long)array->shape[i]);
@@ -110,6 +110,19 @@ static json_t *describe(const NamedArray *array, int64_t begin) {
     for (int i = 0; i < array->rank; i++) json_array_append_new(shape, json_integer(array->shape[i]));
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", TYPES[array->type].name, "shape", shape, "data_offsets",
                      (json_int_t)begin, (json_int_t)(begin + array_bytes(array)));
+}
+
+/* What a device holds comes through the host's memory a piece at a time. */
+enum { PIECE = 1 << 13 };
+
+static void write_elements(FILE *f, const NamedArray *array) {
+    double piece[PIECE]; /* wide enough for any type of tensor */
+    int64_t bytes = TYPES[array->type].bytes;
+    for (int64_t first = 0, count; (count = min64(PIECE, array_count(array) - first)) > 0; first += count) {
+        const char *from = (const char *)array->data + first * bytes;
+        if (array->tensor) tensor_read(array->tensor, first, count, piece);
+        fwrite(array->tensor ? (const char *)piece : from, (size_t)bytes, (size_t)count, f);
+    }
 }
 
 void safetensors_write(const char *path, const NamedArray *arrays, int64_t count, const json_t *metadata) {
@@ -134,10 +147,7 @@ void safetensors_write(const char *path, const NamedArray *arrays, int64_t count
     FILE *f = file_open(temporary, "wb");
     fwrite(&header_bytes, sizeof header_bytes, 1, f);
     fprintf(f, "%s%*s", text, (int)(header_bytes - text_bytes), ""); /* the data starts on a multiple of 8 */
-    for (int64_t i = 0; i < count; i++) {
-        size_t bytes = (size_t)array_bytes(order[i]);
-        if (bytes) fwrite(order[i]->data, 1, bytes, f);
-    }
+    for (int64_t i = 0; i < count; i++) write_elements(f, order[i]);
     file_close(f, temporary);
     file_commit(temporary, path);
     free(temporary);
@@ -289,25 +299,40 @@ const char *safetensors_metadata(const Safetensors *file, const char *key) {
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
+/* Elements first .. first + count - 1, as `type`, which may be a wider or a narrower float. */
+static void convert(const NamedArray *have, int64_t first, int64_t count, ArrayType type, void *to) {
+    int64_t bytes = TYPES[type].bytes;
+    if (have->type == type)
+        memcpy(to, (const char *)have->data + first * bytes, (size_t)(count * bytes));
+    else if (type == ARRAY_F32)
+        for (int64_t i = 0; i < count; i++) ((float *)to)[i] = (float)array_element(have, first + i);
+    else
+        for (int64_t i = 0; i < count; i++) ((double *)to)[i] = array_element(have, first + i);
+}
+
+static void fill(const NamedArray *want, const NamedArray *have) {
+    double piece[PIECE];
+    int64_t bytes = TYPES[want->type].bytes;
+    for (int64_t first = 0, count; (count = min64(PIECE, array_count(want) - first)) > 0; first += count) {
+        convert(have, first, count, want->type,
+                want->tensor ? (char *)piece : (char *)want->data + first * bytes);
+        if (want->tensor) tensor_write(want->tensor, first, count, piece);
+    }
+}
+
 void safetensors_read(const Safetensors *file, const NamedArray *want) {
     const NamedArray *have = safetensors_find(file, want->name);
     CHECK(have, "the file belongs to another model: give the flags it was made with",
           "'%s' has no tensor '%s'", file->path, want->name);
     if (!array_same_shape(have, want))
         fail(1, "the file belongs to another model: give the flags it was made with",
-             "'%s': tensor '%s' has shape %s, expected %s", file->path, want->name, shape_text(have),
-             shape_text(want));
-    int64_t count = array_count(want);
-    if (have->type == want->type) {
-        if (count) memcpy(want->data, have->data, (size_t)array_bytes(want));
-    } else if (TYPES[have->type].floating && want->type == ARRAY_F32) {
-        for (int64_t i = 0; i < count; i++) ((float *)want->data)[i] = (float)array_element(have, i);
-    } else if (TYPES[have->type].floating && want->type == ARRAY_F64) {
-        for (int64_t i = 0; i < count; i++) ((double *)want->data)[i] = array_element(have, i);
-    } else {
-        fail(1, "the file belongs to another program", "'%s': tensor '%s' holds %s, expected %s", file->path,
-             want->name, TYPES[have->type].name, TYPES[want->type].name);
-    }
+             "'%s': tensor '%s' has shape %s, expected %s", file->path, want->name, array_shape_text(have),
+             array_shape_text(want));
+    bool floating = want->type == ARRAY_F32 || want->type == ARRAY_F64;
+    CHECK(have->type == want->type || (TYPES[have->type].floating && floating),
+          "the file belongs to another program", "'%s': tensor '%s' holds %s, expected %s", file->path,
+          want->name, TYPES[have->type].name, TYPES[want->type].name);
+    fill(want, have);
 }
 
 void safetensors_read_all(const Safetensors *file, const NamedArray *wants, int64_t count) {

@@ -10,7 +10,7 @@
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
-#include "common/base/base.h"
+#include "common/tensor/tensor.h"
 
 #include <jansson.h>
 
@@ -38,13 +38,14 @@ typedef enum {
 
 enum { ARRAY_RANK_MAX = 4 };
 
-/* One list of these serves both ways: saving reads `data`, loading fills it. */
+/* One list of these serves both ways: saving reads `data`, or the tensor where there is one, and loading fills it. */
 typedef struct {
     const char *name;
     ArrayType type;
     int rank; /* 0 is a single number */
     int64_t shape[ARRAY_RANK_MAX];
     void *data;
+    Tensor *tensor; /* of the same type and shape, on a device; NULL: the elements are in data */
 } NamedArray;
 
 const char *array_type_name(ArrayType type);  /* "F32" */
@@ -75,7 +76,7 @@ void safetensors_close(Safetensors *file);
 const NamedArray *safetensors_find(const Safetensors *file, const char *name);
 /* Text that was stored beside the arrays; NULL when there is none. */
 const char *safetensors_metadata(const Safetensors *file, const char *key);
-/* Copies the array called want->name into want->data. Its shape must be the wanted one; its type too, except
+/* Copies the array called want->name into want's memory. Its shape must be the wanted one; its type too, except
  * that floating-point types become F32 or F64, so a float program reads what a double one wrote. */
 void safetensors_read(const Safetensors *file, const NamedArray *want);
 /* Fills every array of the list, and refuses a file that holds others besides. */

@@ -13,11 +13,12 @@ typedef struct {
     int64_t count;
 } Arrays;
 
-static void add(Arrays *arrays, const char *prefix, const Tensor *t) {
+static void add(Arrays *arrays, const char *prefix, Tensor *t) {
     if (!t->data) return;
     arrays->items = xrealloc(arrays->items, (size_t)(arrays->count + 1) * sizeof *arrays->items);
     NamedArray *a = &arrays->items[arrays->count++];
-    *a = (NamedArray){xprintf("%s%s", prefix, t->name), ARRAY_REAL, t->shape.rank, {0}, t->data};
+    *a = (NamedArray){
+        .name = xprintf("%s%s", prefix, t->name), .type = ARRAY_REAL, .rank = t->shape.rank, .tensor = t};
     memcpy(a->shape, t->shape.size, sizeof a->shape);
 }
 

@@ -1,9 +1,7 @@
-#define _GNU_SOURCE
 #include "common/tensor/device.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 const char *const memory_class_names[MEMORY_CLASSES] = {"parameters", "gradients", "optimizer", "activations",
                                                         "communication"};
@@ -14,17 +12,19 @@ struct FreeList {
     int count, capacity;
 };
 
-Device *device_new(const struct Kernels *kernels, int64_t budget) {
+Device *device_new(const struct Kernels *kernels, const DeviceMemory *blocks, int64_t budget) {
     Device *device = xcalloc(1, sizeof *device);
     device->kernels = kernels;
+    device->blocks = blocks;
     device->budget = budget;
     return device;
 }
 
 void device_delete(Device *device) {
     for (int i = 0; i < device->free_list_count; i++) {
-        for (int j = 0; j < device->free_lists[i].count; j++) free(device->free_lists[i].blocks[j]);
-        free(device->free_lists[i].blocks);
+        FreeList *list = &device->free_lists[i];
+        for (int j = 0; j < list->count; j++) device->blocks->give_back(list->blocks[j], list->bytes);
+        free(list->blocks);
     }
     free(device->free_lists);
     free(device);
@@ -32,21 +32,16 @@ void device_delete(Device *device) {
 
 /* ---- blocks ---- */
 
-enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20 };
-
+/* Sizes are rounded up, so that blocks fit again. */
 static int64_t block_bytes(int64_t bytes) {
-    int64_t unit = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
+    int64_t unit = bytes >= 2 * DEVICE_LARGE_UNIT ? DEVICE_LARGE_UNIT : DEVICE_UNIT;
     return ceil_div(max64(bytes, 1), unit) * unit;
 }
 
-static void *block_new(int64_t bytes) {
-    bool huge = bytes >= 2 * HUGE_PAGE;
-    void *block = aligned_alloc(huge ? HUGE_PAGE : CACHE_LINE, (size_t)bytes);
+static void *block_new(const Device *device, int64_t bytes) {
+    void *block = device->blocks->take(bytes);
     CHECK(block, "close other programs, or make the model or the batch smaller", "no memory for %lld bytes",
           (long long)bytes);
-#ifdef MADV_HUGEPAGE
-    if (huge) madvise(block, (size_t)bytes, MADV_HUGEPAGE); /* a hint: failing is fine */
-#endif
     return block;
 }
 
@@ -92,12 +87,15 @@ void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char 
         memcpy(use->at_joint_peak, use->now, sizeof use->now);
     }
     FreeList *list = free_list(device, block_bytes(bytes));
-    return list->count ? list->blocks[--list->count] : block_new(list->bytes);
+    void *block = list->count ? list->blocks[--list->count] : block_new(device, list->bytes);
+    if (device->blocks->rename) device->blocks->rename(block, name);
+    return block;
 }
 
 void device_free(Device *device, MemoryClass class, void *data, int64_t bytes) {
     if (!data) return;
     device->memory.now[class] -= bytes;
+    if (device->blocks->rename) device->blocks->rename(data, NULL);
     FreeList *list = free_list(device, block_bytes(bytes));
     if (list->count == list->capacity) {
         list->capacity = 2 * list->capacity + 8;

@@ -2,7 +2,11 @@
  * to.
  *
  * Blocks that are freed go to a list by size and come back from it, so a training step allocates nothing from
- * the system after the first. Counted are the bytes asked for, not the blocks. */
+ * the system after the first. Counted are the bytes asked for, not the blocks.
+ *
+ * A device's memory is not the host's. Kernels and collectives touch it, and tensor_read and tensor_write carry elements
+ * over; everyone else holds addresses, and may count with them, but not follow them. closed_memory.h makes a CPU device
+ * keep to that as well. */
 #ifndef DEVICE_H
 #define DEVICE_H
 
@@ -36,9 +40,25 @@ typedef struct {
     struct Clock *clock; /* of its own (clock.h); NULL: the machine's */
 } Queue;
 
+/* What a kind of device does with blocks of its memory. */
+typedef struct {
+    /* NULL: there is none left */
+    void *(*take)(int64_t bytes);
+    void (*give_back)(void *block, int64_t bytes);
+    /* Told at each device_alloc and device_free whose a block is from now on (NULL: nobody's); NULL: nobody asks. */
+    void (*rename)(void *block, const char *name);
+    /* From the host's memory to the device's, and back: done when they return, behind all that the queue was given. */
+    void (*write)(Queue *q, void *to, const void *from, int64_t bytes);
+    void (*read)(Queue *q, void *to, const void *from, int64_t bytes);
+} DeviceMemory;
+
+/* Blocks are multiples of the first of these, those of twice the second or more multiples of that. */
+enum { DEVICE_UNIT = 64, DEVICE_LARGE_UNIT = 2 << 20 };
+
 typedef struct FreeList FreeList;
 typedef struct {
     const struct Kernels *kernels;
+    const DeviceMemory *blocks;
     Queue queue;
     MemoryUse memory;
     int64_t budget; /* bytes; 0: none */
@@ -46,9 +66,9 @@ typedef struct {
     int free_list_count;
 } Device;
 
-/* A device with this table of kernels; a backend's own function (device_new_cpu) calls it.
+/* A device with these kernels and this memory; a backend's own function (device_new_cpu) calls it.
  * budget: bytes that all classes together may hold, 0 for no limit. */
-Device *device_new(const struct Kernels *kernels, int64_t budget);
+Device *device_new(const struct Kernels *kernels, const DeviceMemory *blocks, int64_t budget);
 void device_delete(Device *device);
 
 /* `name` speaks in the error when the budget is passed: exit 1, the classes' totals, what would help. */

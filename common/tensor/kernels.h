@@ -15,6 +15,8 @@ typedef struct {
     int64_t step; /* 1 at the first update: the bias correction */
 } AdamwStep;
 
+enum { SQUARES_BLOCK = 1024 };
+
 typedef struct Kernels {
     const char *name;
 
@@ -104,8 +106,8 @@ typedef struct Kernels {
     void (*squared_error)(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
 
     /* ---- optimizer ---- */
-    /* sums of squares over blocks of 1024 elements, in double: partials[ceil(count / 1024)] */
-    void (*squares)(Queue *q, const Tensor *x, double *partials);
+    /* sums of squares over blocks of SQUARES_BLOCK elements: partials (ceil(count / SQUARES_BLOCK)), TYPE_F64 */
+    void (*squares)(Queue *q, const Tensor *x, Tensor *partials);
     /* AdamW on one parameter; the gradient is multiplied by clip first */
     void (*adamw)(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
     /* v = momentum v + g clip; w -= lr v */

@@ -232,7 +232,7 @@ METERED(squared_error, (const Tensor *y, const Tensor *target, Tensor *dy, Tenso
 
 /* ---- optimizer ---- */
 
-METERED(squares, (const Tensor *x, double *partials), (x, partials),
+METERED(squares, (const Tensor *x, Tensor *partials), (x, partials),
         COST(.other = each(x, false, 2), .bytes = once(x)), x)
 METERED(adamw, (Tensor * w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step), (w, g, m, v, step),
         COST(.other = each(w, false, 15), /* clip 1, m 3, v 4, w 7 */

@@ -98,11 +98,8 @@ typedef struct {
 
 /* Rows first .. first + count of t, as a matrix. */
 static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
-    Tensor view = *t;
     int64_t columns = tensor_columns(t);
-    view.shape = SHAPE(count, columns);
-    view.data = (char *)t->data + first * columns * element_bytes(t->type);
-    return view;
+    return tensor_view(t, first * columns, SHAPE(count, columns));
 }
 
 static void head_loss_backward_input(Tape *tape, Node *n) {

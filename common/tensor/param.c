@@ -17,12 +17,16 @@ Param *params_add(Params *params, const char *name, Shape shape) {
     return p;
 }
 
+static void free_grad(Param *p, int use) {
+    if (p->grad[use].data && !p->placed[use]) tensor_free(&p->grad[use]);
+    p->grad[use] = (Tensor){0};
+}
+
 void params_free(Params *params) {
     for (int i = 0; i < params->count; i++) {
         Param *p = params->items[i];
         tensor_free(&p->data);
-        for (int use = 0; use < PARAM_MAX_USES; use++)
-            if (p->grad[use].device) tensor_free(&p->grad[use]);
+        for (int use = 0; use < PARAM_MAX_USES; use++) free_grad(p, use);
         ASSERT(!p->early);
         free((char *)(uintptr_t)p->name);
         free(p);
@@ -131,11 +135,10 @@ void params_add_uses(Params *params) {
     for (int i = 0; i < params->count; i++) add_uses(params->items[i]);
 }
 
-void param_place_grad(Param *p, int use, real *memory) {
-    if (p->grad[use].device) tensor_free(&p->grad[use]);
-    p->grad[use] = (Tensor){.data = memory,
-                            .type = TYPE_REAL,
-                            .shape = p->data.shape,
-                            .name = p->name,
-                            .memory = MEMORY_GRADIENTS};
+void param_place_grad(Param *p, int use, const Tensor *place, int64_t first) {
+    free_grad(p, use);
+    p->placed[use] = place != NULL;
+    if (!place) return;
+    p->grad[use] = tensor_view(place, first, p->data.shape);
+    p->grad[use].name = p->name;
 }

@@ -29,6 +29,7 @@ typedef struct {
     bool in_matmul;      /* counts into N, the weights that a matrix product applies */
     int uses, uses_done; /* how many ops apply it; how many of them have the gradient of the whole step */
     Tensor grad[PARAM_MAX_USES];  /* once ready, grad[0] is the gradient of the step */
+    bool placed[PARAM_MAX_USES];  /* grad is somebody else's memory (param_place_grad) */
     int64_t turn[PARAM_MAX_USES]; /* the micro-batch that is added next */
     struct EarlyGrad *early;      /* those that came before their turn */
     Params *owner;
@@ -61,8 +62,8 @@ Tensor param_grad_begin(Param *p, int use, Microbatch microbatch);
 void param_grad_end(Param *p, int use, Microbatch microbatch, Tensor grad, const Tensor *scale);
 /* For who listens to on_grad_ready: grad[0] += grad[1] where a parameter has two uses. */
 void params_add_uses(Params *params);
-/* From now on the gradient of a use is formed in `memory`, as many elements as the parameter has; it must live until
- * this is called again, with NULL. */
-void param_place_grad(Param *p, int use, real *memory);
+/* From now on the gradient of a use is formed in the memory of `place`, from element `first` on; it must live until this
+ * is called again, with NULL. */
+void param_place_grad(Param *p, int use, const Tensor *place, int64_t first);
 
 #endif

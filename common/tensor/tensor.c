@@ -1,5 +1,7 @@
 #include "common/tensor/tensor.h"
 
+#include <xxhash.h>
+
 const char *const place_kind_names[] = {"Replicate", "Shard", "Partial", "Private"};
 const char *const mesh_axis_names[MESH_AXES] = {"data", "pipe", "tensor"};
 
@@ -54,14 +56,64 @@ void tensor_free(Tensor *t) {
     t->data = NULL;
 }
 
+/* ---- between device and host ---- */
+
+static char *address_of(const Tensor *t, int64_t first, int64_t count) {
+    ASSERT(first >= 0 && count >= 0 && first + count <= tensor_count(t));
+    return (char *)t->data + first * element_bytes(t->type);
+}
+
+void tensor_read(const Tensor *t, int64_t first, int64_t count, void *to) {
+    const char *from = address_of(t, first, count);
+    if (count) t->device->blocks->read(&t->device->queue, to, from, count * element_bytes(t->type));
+}
+
+void tensor_write(Tensor *t, int64_t first, int64_t count, const void *from) {
+    char *to = address_of(t, first, count);
+    if (count) t->device->blocks->write(&t->device->queue, to, from, count * element_bytes(t->type));
+}
+
+void *tensor_to_host(const Tensor *t) {
+    void *elements = xmalloc((size_t)tensor_bytes(t));
+    tensor_read(t, 0, tensor_count(t), elements);
+    return elements;
+}
+
+uint64_t tensor_hash(const Tensor *t, uint64_t seed) {
+    enum { PIECE = 1 << 13 };
+    double piece[PIECE]; /* wide enough for any type */
+    XXH64_state_t *state = XXH64_createState();
+    ASSERT(state);
+    XXH64_reset(state, seed);
+    for (int64_t first = 0, count; (count = min64(PIECE, tensor_count(t) - first)) > 0; first += count) {
+        tensor_read(t, first, count, piece);
+        XXH64_update(state, piece, (size_t)(count * element_bytes(t->type)));
+    }
+    uint64_t hash = XXH64_digest(state);
+    XXH64_freeState(state);
+    return hash;
+}
+
 double tensor_scalar(const Tensor *t) {
     ASSERT(tensor_count(t) == 1 && t->type != TYPE_I32);
-    return t->type == TYPE_F64 ? *(const double *)t->data : *(const float *)t->data;
+    double wide;
+    float narrow;
+    tensor_read(t, 0, 1, t->type == TYPE_F64 ? (void *)&wide : &narrow);
+    return t->type == TYPE_F64 ? wide : (double)narrow;
 }
 
 void tensor_set_scalar(Tensor *t, double value) {
     ASSERT(tensor_count(t) == 1 && t->type == TYPE_REAL);
-    *tensor_reals(t) = (real)value;
+    tensor_write(t, 0, 1, &(real){(real)value});
+}
+
+Tensor tensor_view(const Tensor *t, int64_t first, Shape shape) {
+    Tensor view = *t;
+    view.data = address_of(t, first, shape_count(shape));
+    view.shape = shape;
+    view.grad = NULL;
+    view.readers = 1; /* the memory is not the view's to free */
+    return view;
 }
 
 void tensor_check_not_partial(const Tensor *t, const char *op) {

@@ -37,7 +37,7 @@ extern const char *const mesh_axis_names[MESH_AXES];
 
 typedef struct Tensor Tensor;
 struct Tensor {
-    void *data; /* NULL: the shape alone */
+    void *data; /* on the device: an address that the host does not follow; NULL: the shape alone */
     ElementType type;
     Shape shape;
     Place place[MESH_AXES];
@@ -78,12 +78,23 @@ static inline int64_t tensor_bytes(const Tensor *t) { return tensor_count(t) * e
 /* The last axis, and the product of all the others: how kernels see a tensor. */
 static inline int64_t tensor_columns(const Tensor *t) { return t->shape.size[t->shape.rank - 1]; }
 static inline int64_t tensor_rows(const Tensor *t) { return tensor_count(t) / max64(tensor_columns(t), 1); }
-static inline real *tensor_reals(const Tensor *t) { return t->data; }
-static inline int32_t *tensor_ints(const Tensor *t) { return t->data; }
 
-/* The number in a tensor of one element, on the host: waits for the device. */
+/* ---- between a device's memory and the host's: nothing else of the host touches a tensor's elements ---- */
+
+/* Elements first .. first + count - 1, in the order of memory, of the tensor's own type. When tensor_read returns, it has
+ * waited for the device, and they are there; after tensor_write the host's may change. */
+void tensor_read(const Tensor *t, int64_t first, int64_t count, void *to);
+void tensor_write(Tensor *t, int64_t first, int64_t count, const void *from);
+/* All of its elements, in memory of the host's own; the caller frees it. */
+void *tensor_to_host(const Tensor *t);
+/* Of its elements and of `seed`: XXH64. */
+uint64_t tensor_hash(const Tensor *t, uint64_t seed);
+/* The number in a tensor of one element, of any type but TYPE_I32. */
 double tensor_scalar(const Tensor *t);
-void tensor_set_scalar(Tensor *t, double value);
+void tensor_set_scalar(Tensor *t, double value); /* TYPE_REAL */
+
+/* Elements from `first` on of a tensor's memory, as a tensor of this shape: a view, which is not freed. */
+Tensor tensor_view(const Tensor *t, int64_t first, Shape shape);
 
 /* An op that is not linear needs whole values: a Partial one ends the program with the op's name
  * and a hint. */

@@ -8,6 +8,7 @@
 #include "common/run/machine.h"
 #include "tests/bench/products.h"
 #include "tests/bench/training.h"
+#include "tests/tensors.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -74,7 +75,7 @@ RUN(embedding) { k->embedding(q, T(0), T(1), T(2), 0, T(3)); }
 RUN(embedding_backward) { k->embedding_backward(q, T(0), T(1), T(2)); }
 RUN(rope) { k->rope(q, T(0), T(1), c->H, c->K, 0, false, T(2)); }
 RUN(softmax_cross_entropy) { k->softmax_cross_entropy(q, T(0), T(1), 0, T(2), T(3)); }
-RUN(squares) { k->squares(q, T(0), T(1)->data); }
+RUN(squares) { k->squares(q, T(0), T(1)); }
 RUN(adamw) { k->adamw(q, T(0), T(1), T(2), T(3), &(AdamwStep){1e-3, 0.9, 0.95, 1e-8, 0.1, 0.5, 10}); }
 RUN(attention) { k->attention(q, T(0), c->H, c->K, T(1), T(2), T(3)); }
 RUN(attention_backward) { k->attention_backward(q, T(0), T(1), T(2), T(3), c->H, c->K, T(4), T(5)); }
@@ -111,7 +112,7 @@ static Case *streaming_case(Bench *b, const char *name, void (*run)(const Kernel
     c->bytes = elements * sizeof(real);
     for (int i = 0; i < operands; i++) {
         c->t[i] = tensor_new(b->training.device, MEMORY_ACTIVATIONS, name, TYPE_REAL, shapes[i]);
-        rng_fill_uniform(1, (uint64_t)i, 0, tensor_count(&c->t[i]), -1, 1, c->t[i].data);
+        fill_uniform(&c->t[i], 1, (uint64_t)i, -1, 1);
     }
     return c;
 }
@@ -153,10 +154,12 @@ static void add_activation_cases(Bench *b) {
 static int64_t distinct(const Tensor *ids, int64_t V) {
     bool *seen = xcalloc((size_t)V, sizeof *seen);
     int64_t count = 0;
+    int32_t *id = tensor_to_host(ids);
     for (int64_t i = 0; i < tensor_count(ids); i++) {
-        count += !seen[tensor_ints(ids)[i]];
-        seen[tensor_ints(ids)[i]] = true;
+        count += !seen[id[i]];
+        seen[id[i]] = true;
     }
+    free(id);
     free(seen);
     return count;
 }

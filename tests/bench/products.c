@@ -79,14 +79,14 @@ static void attention_tile(const Queue *q, const Product *p, int64_t b, int64_t 
     int64_t rows = min64(TILE, T - first), keys = first + rows;
     int64_t to_q = (b * T + first) * W + h * D, to_k = b * T * W + (p->H + h * p->K / p->H) * D,
             to_v = to_k + p->K * D;
-    const real *x = tensor_reals(&p->A);
-    real *c = tensor_reals(&p->C) + (b * T + first) * C + h * D;
+    const real *x = cpu_reals(&p->A);
+    real *c = cpu_reals(&p->C) + (b * T + first) * C + h * D;
     cpu_gemm(q, false, true, keys, rows, D, 1, x + to_k, W, x + to_q, W, false, S, TILE);
     if (p->kind == PRODUCT_ATTENTION) {
         cpu_gemm(q, true, false, rows, D, keys, 1, S, TILE, x + to_v, W, false, c, C);
         return;
     }
-    real *dqkv = tensor_reals(&p->B);
+    real *dqkv = cpu_reals(&p->B);
     cpu_gemm(q, false, true, keys, rows, D, 1, x + to_v, W, c, C, false, dS, TILE);
     cpu_gemm(q, true, false, rows, D, keys, 1, dS, TILE, x + to_k, W, false, dqkv + to_q, W);
     cpu_gemm(q, false, false, keys, D, rows, 1, dS, TILE, x + to_q, W, add, dqkv + to_k, W);
@@ -116,7 +116,7 @@ enum { WORDS = 192 }; /* of the vocabulary at a time: their logits stay in a cor
  * none would have to if softmax did not need the sum over all of them. */
 static void head_products(Device *device, const Product *p) {
     int64_t R = tensor_rows(&p->A), C = tensor_columns(&p->A), V = tensor_rows(&p->B);
-    const real *x = tensor_reals(&p->A), *w = tensor_reals(&p->B);
+    const real *x = cpu_reals(&p->A), *w = cpu_reals(&p->B);
     const Queue *q = &device->queue;
     real *x_t = xcalloc((size_t)(C * R), sizeof *x_t);
     for (int64_t i = 0; i < C * R; i++) x_t[i] = x[i % R * C + i / R];
@@ -129,8 +129,7 @@ static void head_products(Device *device, const Product *p) {
             cpu_gemm(q, false, false, words, R, C, 1, w + first * C, C, x_t, R, false, S, R);
             if (!p->dx.data) continue;
             cpu_gemm(q, true, false, R, C, words, 1, S, R, w + first * C, C, true, dx, C);
-            cpu_gemm(q, false, false, words, C, R, 1, S, R, x, C, p->add, tensor_reals(&p->dw) + first * C,
-                     C);
+            cpu_gemm(q, false, false, words, C, R, 1, S, R, x, C, p->add, cpu_reals(&p->dw) + first * C, C);
         }
         free(S);
         free(dx);

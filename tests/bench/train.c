@@ -61,8 +61,9 @@ static void export_weights(const Training *t) {
     const Params *params = &t->model->params;
     NamedArray *arrays = xcalloc((size_t)params->count, sizeof *arrays);
     for (int i = 0; i < params->count; i++) {
-        const Tensor *w = &params->items[i]->data;
-        arrays[i] = array_of(w->name, ARRAY_REAL, w->shape, w->data);
+        Tensor *w = &params->items[i]->data;
+        arrays[i] = array_of(w->name, ARRAY_REAL, w->shape, NULL);
+        arrays[i].tensor = w;
     }
     write_arrays(export.folder, "model.safetensors", arrays, params->count);
     free(arrays);
@@ -77,8 +78,8 @@ static void export_tokens(Training *t) {
             *targets = xmalloc((size_t) export.steps * bytes);
     for (int64_t step = 0; step < export.steps; step++) {
         training_load(t, step);
-        memcpy(tokens + step * each, t->batch.ids.data, bytes);
-        memcpy(targets + step * each, t->batch.targets.data, bytes);
+        tensor_read(&t->batch.ids, 0, each, tokens + step * each);
+        tensor_read(&t->batch.targets, 0, each, targets + step * each);
     }
     NamedArray arrays[] = {array_of("tokens", ARRAY_I32, shape, tokens),
                            array_of("targets", ARRAY_I32, shape, targets)};
