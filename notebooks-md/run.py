@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Runs the notebooks: every shell cell, in order, in one bash for each notebook, as Jupyter would.
 
-  notebooks-md/run.py [NAME.md ...]           runs all cells and rewrites outputs, excerpts, references, pictures
-  notebooks-md/run.py --text [NAME.md ...]    runs nothing: excerpts and references alone are renewed
+  notebooks-md/run.py [NAME.md ...]           runs all cells and rewrites outputs, excerpts, references, pictures, and
+                                              the table of minutes in ../README.md
+  notebooks-md/run.py --text [NAME.md ...]    runs nothing: excerpts, references and that table alone are renewed
   notebooks-md/run.py --check [NAME.md ...]   runs all cells, or their short forms, in a folder of its own, and compares:
                                               Test Anything Protocol on stdout, exit 1 where text and program disagree
 
@@ -22,6 +23,10 @@ import textwrap
 import time
 
 FOLDER = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(FOLDER))
+sys.dont_write_bytecode = True
+from reading import FOLD, SHORT, Reading, minutes  # noqa: E402
+
 ROOT = FOLDER.parent
 SECTIONS = ["Questions", "Objectives", "What changed since", "Formulas and measurements", "Exercises",
             "When not to use this", "Key points", "Solutions", "For whoever teaches this"]
@@ -88,6 +93,7 @@ def parse(text):
 class Notebook:
     def __init__(self, path):
         self.path = pathlib.Path(path)
+        self.run_minutes = None  # known when all cells have run
         self.blocks = parse(self.path.read_text(encoding="utf-8"))
         self.cells = [b for b in self.blocks if b.fence and b.language == "bash"]
         self.excerpts = [b for b in self.blocks if b.fence and "file" in b.attributes]
@@ -96,9 +102,9 @@ class Notebook:
             cell.output = self.output_of(cell)
 
     def output_of(self, cell):
-        """The block of language `text` that follows the cell, or None."""
+        """The block of language `text` that follows the cell, folded or not, or None."""
         for block in self.blocks[self.blocks.index(cell) + 1:]:
-            if not block.blank:
+            if not block.blank and not (block.fence is None and FOLD.fullmatch(block.text.strip())):
                 return block if block.fence and block.language == "text" else None
         return None
 
@@ -119,6 +125,40 @@ class Notebook:
     def write(self):
         lines = [line for block in self.blocks for line in block.render()]
         self.path.write_text("\n".join(lines), encoding="utf-8")
+
+
+# ---- minutes to read and to run: the table in ../README.md ----
+
+def lessons():
+    return sorted(FOLDER.glob("[0-9][0-9]_*.md"))
+
+
+TABLE = re.compile(r"(?<=<!-- minutes, by notebooks-md/run.py -->\n).*?(?=<!-- /minutes -->)", re.S)
+
+
+def minutes_table():
+    lines = ["", "| chapter | minutes to read in full | minutes on the short way | minutes to run |", "|---|---|---|---|"]
+    for path in lessons():
+        notebook = Notebook(path)
+        numbers = " | ".join(minutes(notebook, what) for what in ("read", "short", "run"))
+        lines.append(f"| [{path.stem.replace('_', ' ')}](notebooks-md/{path.name}) | {numbers} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def rewrite_readme():
+    readme = ROOT / "README.md"
+    readme.write_text(TABLE.sub(lambda _: minutes_table(), readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def check_readme():
+    """Yields, as check() does, what is wrong with the table of minutes, and with the length of each short way."""
+    table = TABLE.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    right = table and table[0] == minutes_table()
+    yield "README.md: minutes to read and to run", None if right else "not today's: run notebooks-md/run.py --text"
+    for path in lessons():
+        reading = Reading(Notebook(path))
+        wrong = f"{reading.short} of {reading.words} words" if reading.short > SHORT * reading.words else None
+        yield f"{path.stem}: the short way is about half as long", wrong
 
 
 # ---- excerpts: code that is taken from its source ----
@@ -268,7 +308,10 @@ REFERENCE = re.compile(r"<!--([\w -]+): (.+?)-->(.*?)<!--/-->")
 
 
 def resolve(notebook, match):
-    """The value of <!--cell: REGEX-->value<!--/-->: the first group of the first match in the cell's output."""
+    """The value of <!--cell: REGEX-->value<!--/-->: the first group of the first match in the cell's output; that of
+    <!--minutes: WHAT-->value<!--/--> as minutes() says."""
+    if match[1] == "minutes":
+        return minutes(notebook, match[2])
     cell = next((c for c in notebook.cells if c.name == match[1]), None)
     if cell is None:
         raise Problem(f"a reference names the cell {match[1]}, which is not there")
@@ -354,13 +397,14 @@ def rewrite(path, cells=True):
 
 
 def run_cells(notebook):
-    shell = Shell(ROOT, 1200)
+    shell, start = Shell(ROOT, 1200), time.monotonic()
     try:
         for cell in notebook.cells:
             print(f"{notebook.path.name}: {cell.name}", file=sys.stderr)
             notebook.set_output(cell, run_cell(shell, cell, cell.text))
             for source in cell_pictures(cell):
                 shutil.copyfile(ROOT / source, FOLDER / "images" / picture_name(notebook, source))
+        notebook.run_minutes = f"{max(1, (time.monotonic() - start) / 60):.0f}"
     finally:
         shell.close()
 
@@ -393,6 +437,7 @@ def check(path):
             yield f"{name}: {what}", "; ".join(problems(notebook)) or None
         except Problem as problem:
             yield f"{name}: {what}", str(problem)
+    yield f"{name}: what can wait is marked", "; ".join(Reading(notebook).problems) or None
     unknown = unknown_numbers(notebook)
     yield f"{name}: numbers in the prose", (", ".join(unknown) + " in no output and no code") if unknown else None
     with tempfile.TemporaryDirectory() as folder:
@@ -412,7 +457,7 @@ def check(path):
 def main(arguments):
     checking, cells = "--check" in arguments, "--text" not in arguments
     paths = [FOLDER / pathlib.Path(a).name for a in arguments if not a.startswith("--")]
-    paths = paths or sorted(FOLDER.glob("[0-9][0-9]_*.md"))
+    paths = paths or lessons()
     count = failed = 0
     for path in paths:
         try:
@@ -429,7 +474,13 @@ def main(arguments):
             print(f"not ok {count} - {path.name}\n# {problem}" if checking else f"{path.name}: {problem}",
                   file=sys.stdout if checking else sys.stderr)
     if checking:
+        for what, wrong in check_readme():
+            count += 1
+            failed += wrong is not None
+            print(("not " if wrong else "") + f"ok {count} - {what}" + (f"\n# {wrong}" if wrong else ""))
         print(f"1..{count}")
+    else:
+        rewrite_readme()
     return 1 if failed else 0
 
 

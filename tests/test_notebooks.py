@@ -107,6 +107,66 @@ def test_rewrite(folder):
     ok(path.read_text(encoding="utf-8") == once, "rewriting again changes nothing")
 
 
+def fold(inside, summary="Second reading: x"):
+    return f"<details>\n<summary>{summary}</summary>\n\n{inside}\n\n</details>"
+
+
+def test_short_way(folder):
+    """The marks of what can wait, and the words that are counted."""
+    MARK = "*Second reading: x. Go on at [Go on, here](#go-on-here).*"
+    WRONG = {"what can wait is marked"}
+    cases = [
+        ("a fold", "a b\n\n" + fold("c d"), set()),
+        ("a folded output", cell("echo a", "a").replace("```text\na\n```", fold("```text\na\n```")), set()),
+        ("one that disagrees", cell("echo a", "a").replace("```text\na\n```", fold("```text\nb\n```")), {"cell a"}),
+        ("a fold with another summary", fold("c", "Notes"), WRONG),
+        ("a fold in a fold", fold(fold("c")), WRONG),
+        ("a fold without end", "<details>\n<summary>Second reading: x</summary>\n\nc", WRONG),
+        ("an end without a fold", "c\n\n</details>", WRONG),
+        ("no blank line behind a summary", fold("c").replace("</summary>\n", "</summary>"), WRONG),
+        ("no blank line before the end", fold("c").replace("\n\n</details>", "\n</details>"), WRONG),
+        ("a cell in a fold", fold("```bash\ntrue\n```"), WRONG),
+        ("a heading in a fold", fold("## c"), WRONG),
+        ("two blank lines in a fold", fold("c\n\n\nd"), WRONG),
+        ("a mark", MARK + "\n\n```bash\ntrue\n```\n\n## Go on, here", set()),
+        ("a mark over two lines", MARK.replace("Go on at", "Go on\nat") + "\n\n## Go on, here", set()),
+        ("a mark to nowhere", "## Go on, here\n\n" + MARK, WRONG),
+        ("a mark with another link", MARK.replace("(#go-on-here)", "(#go-on)") + "\n\n## Go on, here", WRONG),
+        ("a mark that does not link", "*Second reading: x.*", WRONG),
+        ("a mark inside another's part", f"{MARK}\n\n{MARK}\n\n## Go on, here", WRONG),
+    ]
+    for what, body, expected in cases:
+        found = wrong("## Lesson\n\n" + body, folder)
+        ok(found == expected, f"the short way: {what}", f"{found} instead of {expected}")
+
+    path = pathlib.Path(folder) / "98_test.md"
+    path.write_text(f"---\nx: y\n---\n\n# 98\n\na <!--no: words--> b\n\n{fold('c d e')}\n\n```bash\nf g\n```\n\n"
+                    f"{MARK}\n\nh\n\n```text\ni j\n```\n\n## Go on, here\n\nk\n\n## Solutions\n\nl m\n")
+    reading = run.Reading(run.Notebook(path))
+    counted, mark = (reading.words, reading.short), len(MARK.split())
+    ok(counted == (21 + mark, 11 + mark), "the short way: its words", f"{counted}")
+
+
+def test_readme(folder):
+    """The table of minutes, and the limit on a short way, in a tree of two notebooks."""
+    root, old = pathlib.Path(folder) / "tree", (run.ROOT, run.FOLDER)
+    run.ROOT, run.FOLDER = root, root / "notebooks-md"
+    run.FOLDER.mkdir(parents=True)
+    (root / "README.md").write_text("# x\n\n<!-- minutes, by notebooks-md/run.py -->\n\n<!-- /minutes -->\n")
+    for name, words in (("01_a", 3600), ("02_b", 900)):
+        (run.FOLDER / f"{name}.md").write_text(
+            f"# x\n\n<!--minutes: run-->7<!--/-->{' a' * words}\n\n{fold('b ' * 2700)}\n")
+    try:
+        ok(any("minutes" in what and problem for what, problem in run.check_readme()), "README: a stale table is seen")
+        run.rewrite_readme()
+        text = (root / "README.md").read_text()
+        ok("| [01 a](notebooks-md/01_a.md) | 35 | 20 | 7 |\n| [02 b]" in text, "README: the table is written", text)
+        long = [what for what, problem in run.check_readme() if problem]
+        ok(long == ["01_a: the short way is about half as long"], "README: a short way that is too long is seen", str(long))
+    finally:
+        run.ROOT, run.FOLDER = old
+
+
 def report(folder, *arguments):
     done = subprocess.run([sys.executable, ROOT / "notebooks-md" / "report.py", arguments[0], folder, *arguments[1:]],
                           capture_output=True, text=True)
@@ -132,9 +192,13 @@ def test_report(folder):
 with tempfile.TemporaryDirectory() as scratch:
     test_tool(scratch)
     test_rewrite(scratch)
+    test_short_way(scratch)
+    test_readme(scratch)
     test_report(scratch)
 for notebook in sorted((ROOT / "notebooks-md").glob("[0-9][0-9]_*.md")):
     for what, problem in run.check(notebook):
         ok(problem is None, what, problem or "")
+for what, problem in run.check_readme():
+    ok(problem is None, what, problem or "")
 print(f"1..{count}")
 sys.exit(1 if failed else 0)
