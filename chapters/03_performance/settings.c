@@ -8,12 +8,14 @@ static Settings settings = {.warmup = 5, .steps = 30, .point_seconds = 2, .trace
 static const Flag flags[] = {
     OPTION(INT, "warmup-steps", warmup, 0, 1e6, "steps before the measured ones"),
     OPTION(INT, "max-steps", steps, 1, 1e6, "measured steps"),
-    OPTION(BOOL, "recompute", recompute, "keep only the input of a block, run it again in backward"),
+    OPTION(BOOL, "recompute", recompute,
+           "keep only the input of each block, and run the block again in backward"),
     OPTION(BOOL, "trace", trace, "write trace.json, for ui.perfetto.dev"),
     OPTION(ENUM, "sweep", sweep, "all|batch|threads|none", "what to vary after the measured steps"),
     OPTION(REAL, "point-seconds", point_seconds, 0, 3600, ENDS_INCLUDED,
            "how long a point of a sweep is measured; a step may take twice that"),
-    OPTION(BOOL, "mistakes", mistakes, "measure what this machine punishes, and nothing else"),
+    OPTION(BOOL, "mistakes", mistakes,
+           "measure what well-known mistakes cost on this machine, and nothing else"),
 };
 
 static const Program program = {

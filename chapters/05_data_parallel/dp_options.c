@@ -12,8 +12,8 @@ static const Flag flags[] = {
            "the clock of "
            "--device-model"),
     OPTION(INT, "mlp-hidden", hidden, 1, 16384, "width of the small network's hidden layer"),
-    OPTION(INT, "mlp-batch", waves, 1, 1 << 20, "waves in one of its steps"),
-    OPTION(INT, "mlp-steps", wave_steps, 1, 1e9, "its steps"),
+    OPTION(INT, "mlp-batch", waves, 1, 1 << 20, "waves in one step of the small network"),
+    OPTION(INT, "mlp-steps", wave_steps, 1, 1e9, "steps of the small network"),
 };
 
 DpOptions dp_options_parse(int argc, char **argv, int devices) {

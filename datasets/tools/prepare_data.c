@@ -49,7 +49,7 @@ static const Flag flags[] = {
               "a tokenizer to use instead: tokenizer.json, or a folder with vocab.json and merges.txt"),
     TEXT_FLAG(Options, 0, "output-dir", output_dir, 1, 4096, "FOLDER", "where the data goes"),
     INT_FLAG(Options, 0, "shard-tokens", shard_tokens, 1, (int64_t)1 << 31,
-             "a shard ends with the stretch of text in which it reaches so many tokens"),
+             "tokens in a shard, roughly: it ends with the piece of text in which it reaches so many"),
 };
 
 typedef struct {
