@@ -1,7 +1,7 @@
 /* clock: what time it is on a device.
  *
- * Without a clock of its own a device lives in the time of this machine. With one, kernels and messages run as ever, but
- * what they take is charged by a model of another device: the same digits in every run, whatever the laptop has to do.
+ * Without a clock of its own, a device has the time of this machine. With one, kernels and messages run as always, but
+ * their times come from a model of another device: the same digits in every run, whatever else the laptop is doing.
  *
  *   a kernel       max(FLOPs / peak, bytes / bandwidth), counted from its shapes (meter.h)
  *   a message      latency + bytes / bandwidth of the link; it carries its sender's clock, and the receiver's goes on
@@ -9,7 +9,7 @@
  *   a collective   begins when the last of the group has come and the group's calls before it are done; then it takes
  *                  what a ring takes (clock_collective_seconds)
  *
- * Programs read queue_now and never decide anything by it. */
+ * Programs read queue_now, and no result depends on it. */
 #ifndef CLOCK_H
 #define CLOCK_H
 
@@ -20,12 +20,12 @@
 typedef struct Clock {
     const DeviceModel *model;
     double now;  /* seconds since clock_attach: when all that was issued to the queue is done */
-    int number;  /* of this clock among all that were attached: what a group knows by another one is void */
+    int number;  /* of this clock among all that were attached: a group forgets what it knew by another one */
     Meter meter; /* through which it hears of kernels */
     Device *device;
 } Clock;
 
-/* The device's queue goes by this clock, which must live as long; it starts at 0. */
+/* The device's queue takes its time from this clock, which must live as long; it starts at 0. */
 void clock_attach(Device *device, Clock *clock, const DeviceModel *model);
 void clock_detach(Clock *clock);
 

@@ -1,9 +1,9 @@
-/* comm: what devices say to each other. A device is a process, its rank a number from 0; a Comm is a group of them.
+/* comm: what devices send each other. A device is a process; its rank is a number from 0 on; a Comm is a group of them.
  *
  * Two groups exist from the start, behind one table: a device alone (comm_self) and all that mpiexec started
- * (comm_world); comm_split makes smaller ones. Counts are elements and mean what NCCL's mean. Every rank of a group makes
- * the same calls in the same order: a call that the others do not make, or make otherwise, ends the program with both
- * calls named. A rank that dies ends the job, and is named.
+ * (comm_world); comm_split makes smaller ones. Counts are elements, used as in NCCL. Every rank of a group makes the same
+ * calls in the same order. A call that the others do not make, or make with other arguments, ends the program, and the
+ * message names both calls. A rank that dies ends the job, and is named.
  *
  * Sums and maxima are taken in rank order: the same bits in every run, however the bytes travel. A result may replace
  * its input: out == in, and for all_gather and reduce_scatter the rank's own block of the larger buffer as well.
@@ -50,7 +50,7 @@ typedef struct {
 } CommCount;
 
 typedef struct Comm Comm;
-typedef struct CommRequest CommRequest; /* a call under way */
+typedef struct CommRequest CommRequest; /* a call that has begun */
 
 /* What becomes known when a call is done. */
 typedef struct {
@@ -58,7 +58,7 @@ typedef struct {
         ready; /* the latest of those that the ranks of a collective, or the sender of a recv, gave to start */
     int64_t
         number;  /* of the call: collectives of a group are counted, and messages from one rank to another */
-    double idle; /* seconds of this machine's asleep, or looking for others that have not come yet */
+    double idle; /* seconds of this machine: asleep, or waiting for ranks that have not come yet */
 } CommArrival;
 
 /* What a kind of device must be able to do: a backend is one of these. */

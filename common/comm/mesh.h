@@ -1,7 +1,7 @@
-/* mesh: the devices of a job as a grid with named axes. `tensor` runs fastest, so that those who talk most are
- * neighbours: rank = (data * PP + pipe) * TP + tensor.
+/* mesh: the devices of a job as a grid with named axes. Devices along `tensor` send each other most, so they are
+ * neighbours in rank: rank = (data * PP + pipe) * TP + tensor.
  *
- * Along each axis there is a group of the devices that differ in that coordinate alone; its ranks are the coordinate.
+ * Devices that differ in one coordinate alone form a group, and the coordinate is their rank in it.
  * tensor.h says which axes there are and how a value can be placed on them. */
 #ifndef MESH_H
 #define MESH_H
@@ -16,7 +16,7 @@ typedef struct {
 } Mesh;
 
 /* Every rank of the world calls it with the same sizes. One of them may be 0: as many as the others leave. Sizes that
- * do not multiply to the number of devices end the program (2) with some that do. */
+ * do not multiply to the number of devices end the program with status 2, and the message says which sizes would do. */
 Mesh mesh_new(Comm *world, const int size[MESH_AXES]);
 /* Closes the groups, not the world; every rank calls it. */
 void mesh_close(Mesh *mesh);

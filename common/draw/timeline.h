@@ -1,6 +1,6 @@
-/* timeline: what each device did when, in one step, as a picture: a row for each device, in its upper half what it
- * computed, in its lower half what it had under way with the others. The same goes to the trace, with arrows from each
- * message's sender to its receiver. */
+/* timeline: a picture of one step: what each device did, and when. There is a row for each device: its upper half shows
+ * what the device computed, its lower half what it sent and received. The trace gets the same, with an arrow from the
+ * sender of each message to its receiver. */
 #ifndef TIMELINE_H
 #define TIMELINE_H
 
@@ -17,7 +17,7 @@ void timeline_delete(Timeline *timeline); /* NULL is fine */
 void timeline_clear(Timeline *timeline);
 /* The step is over: what comes until the next one is not drawn. */
 void timeline_hold(Timeline *timeline);
-/* Every rank calls it; rank 0 draws what all have seen between timeline_clear and timeline_hold, times counted from the first of it. */
+/* Every rank calls it; rank 0 draws what all ranks did between timeline_clear and timeline_hold, from the first event on. */
 void timeline_draw(Timeline *timeline, const char *title, const char *path);
 
 #endif

@@ -1,9 +1,9 @@
 /* profile: where the time of a step goes. Puts a meter in front of a device's kernels, listens to the tape,
  * and so knows of each kernel which op of the model called it, and in which phase of the step.
  *
- * The tape tells forward and the two halves of backward apart; the other phases are named by the program,
- * with profile_phase, as it enters them. Time is charged without a gap: what is spent between two kernels
- * belongs to the phase too. All calls accept a profile that is NULL and then do nothing. */
+ * The tape says what is forward, and what is each of the two halves of backward. The program names the other
+ * phases, with profile_phase, when they begin. No time is left out: what is spent between two kernels belongs
+ * to the phase too. All calls accept a profile that is NULL, and then do nothing. */
 #ifndef PROFILE_H
 #define PROFILE_H
 
@@ -12,7 +12,7 @@
 #include "common/run/trace.h"
 
 typedef enum {
-    PHASE_NONE, /* what no phase was named for */
+    PHASE_NONE, /* the program has named none */
     PHASE_DATA,
     PHASE_FORWARD,
     PHASE_BACKWARD,       /* outside its ops */
@@ -34,7 +34,7 @@ typedef struct {
     Phase phase;
     int64_t calls;  /* of kernels */
     double seconds; /* inside kernels */
-    double bound;   /* ... that the shortest possible time was, by the roof; 0 without one */
+    double bound;   /* the shortest that these kernels could take, by the roof; 0 without a roof */
     Cost cost;
 } ProfileRow;
 
@@ -60,7 +60,7 @@ void profile_step_end(Profile *profile);
 void profile_clear(Profile *profile);
 int64_t profile_steps(const Profile *profile);
 double profile_seconds(const Profile *profile, Phase phase);
-/* ... and what this process had of its cores meanwhile; phases that the program names, with all that is inside them. */
+/* ... and the seconds of cores that this process used in it; for phases that the program names, all that is in them. */
 double profile_core_seconds(const Profile *profile, Phase phase);
 /* In the order in which they first ran. */
 const ProfileRow *profile_rows(const Profile *profile, int *count);

@@ -1,10 +1,10 @@
 /* trace: trace.json, what happened when, in Chrome's trace format: open it at https://ui.perfetto.dev (the file
  * stays on your computer) or in chrome://tracing.
  *
- * A process of the picture is a device, its rows are told apart by a number; spans of one row lie in each
- * other or side by side. Times are seconds of any clock, counted from that of trace_open.
- * The file is whole after every write: each ends with the brackets that close the file, and the next one
- * overwrites them. A run that is killed leaves one without its last spans. Memory is one buffer, and the file
+ * In the picture each device is a process, with numbered rows; a span of a row lies inside another one, or
+ * beside it. Times are seconds of any clock, counted from that of trace_open.
+ * The file is complete after every write: each write ends with the brackets that close the file, and the next one
+ * overwrites them. When a run is killed, only the last spans are missing. Memory is one buffer, and the file
  * stops growing at a limit that is then noted in it.
  * Format: "Trace Event Format", docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU */
 #ifndef TRACE_H

@@ -1,8 +1,8 @@
 /* meter: what each kernel costs, counted from the shapes of its operands.
  *
- * A meter is put in front of a device's table of kernels: its functions call the real ones and say after each
- * call which kernel ran, what it cost, and when. Ops, programs and the real kernels know nothing of it, and
- * without one nothing is spent. Costs depend on shapes alone: the same step costs the same on every
+ * A meter stands in front of a device's table of kernels: its functions call the real ones, and say after each
+ * call which kernel ran, what it cost, and when. Ops, programs and the real kernels know nothing about it, and
+ * a program without a meter loses no time. Costs depend on shapes alone: the same step costs the same on every
  * machine. */
 #ifndef METER_H
 #define METER_H
@@ -31,14 +31,14 @@ typedef struct {
 } KernelCall;
 
 typedef struct Meter {
-    void (*timed)(void *context, KernelCall *call);      /* sets begin and end: a clock does; NULL */
-    void (*done)(void *context, const KernelCall *call); /* hears of the call; NULL */
+    void (*timed)(void *context, KernelCall *call); /* sets begin and end, as a clock does; may be NULL */
+    void (*done)(void *context, const KernelCall *call); /* is told of the call; may be NULL */
     void *context;
     struct Meter *next;  /* several can listen; set by meter_attach */
     const Kernels *real; /* likewise, in the last of them */
 } Meter;
 
-/* In front of the device's kernels, until meter_detach; the meter must live as long. */
+/* Puts the meter in front of the device's kernels, until meter_detach; the meter must live as long. */
 void meter_attach(Device *device, Meter *meter);
 void meter_detach(Device *device, Meter *meter);
 
