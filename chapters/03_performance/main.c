@@ -1,9 +1,9 @@
-/* Chapter 03: where the time goes. Trains the model of chapter 02 for some steps and accounts for them: what
- * was computed, what had to move, what this machine could do at best, and what became of it.
+/* Chapter 03: where the time goes. Trains the model of chapter 02 for some steps and shows what was computed,
+ * which bytes had to move, what this machine could do at best, and how much of that the steps used.
  *
  *   make ch03                                                   the default: a minute or two
  *   build/03_performance --preset minigpt --global-batch-size 16 --sweep none
- *   build/03_performance --mistakes                             what this machine punishes, measured
+ *   build/03_performance --mistakes                             what well-known mistakes cost here
  *
  * The order of ideas: what the machine can do; the work of a step, counted; where its time goes; the roofline;
  * utilisation; then other batches and other numbers of threads. */

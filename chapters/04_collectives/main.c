@@ -1,12 +1,12 @@
 /* Chapter 04: devices, and what they say to each other.
  *
- *   devices      who is there, and the mesh they form
- *   shardings    every way to lay a matrix out over a mesh
- *   products     the four cases of a sharded matrix product, and the collective that each one needs
+ *   devices      which devices there are, and the mesh that they form
+ *   shardings    every way to spread a matrix over a mesh
+ *   products     the four cases of a product of matrices in pieces, and the collective that each one needs
  *   collectives  all-gather, all-reduce, reduce-scatter, all-to-all: before and after
  *   ring         the all-reduce by hand, as a ring and as a tree, in messages
  *   costs        latency and bandwidth, fitted to what is measured
- *   playground   a stack of matrix products, its batch and weights sharded in every way
+ *   playground   some matrix products in a row, with batch and weights cut in every way
  *
  *   make ch04                                                        on 4 devices, about ten seconds
  *   make ch04 NP=8 ARGS="--part shardings"                           one part, on 8
