@@ -61,10 +61,10 @@ static void test_pictures(void) {
                  .level_count = 2};
     char *png = in_folder("a picture.png");
     ok(plot_draw(&plot, png) && is_png(png, 960, 540), "a PNG of 960 x 540");
-    plot.width = 300, plot.height = 200;
-    ok(plot_draw(&plot, png) && is_png(png, 300, 200), "a PNG of 300 x 200 takes its place");
+    plot.width = 480, plot.height = 320;
+    ok(plot_draw(&plot, png) && is_png(png, 480, 320), "a PNG of 480 x 320 takes its place");
     char *svg = svg_of(&plot);
-    ok(strstr(svg, "width=\"300\" height=\"200\"") && strstr(svg, "</svg>"), "an SVG");
+    ok(strstr(svg, "width=\"480\" height=\"320\"") && strstr(svg, "</svg>"), "an SVG");
     ok(strstr(svg, "Title &lt;&amp;> {x_2} é") || strstr(svg, "Title &lt;&amp;&gt; {x_2} é"),
        "the title, literally");
     ok(strstr(svg, ">rising<") && strstr(svg, ">falling<") && strstr(svg, ">steps<") && strstr(svg, ">'y'<"),
@@ -79,9 +79,9 @@ static void test_pictures(void) {
     const char *const texts[] = {"first", "a \"b\" \\n c", "left out"};
     const double one_to[] = {1, 10, -1}, hundred[] = {1, 100, 1};
     PlotSeries points = {"points", one_to, hundred, 3, PLOT_POINTS, 0, texts};
-    Plot both = {.log_x = true, .log_y = true, .key_low = true, .series = &points, .series_count = 1};
+    Plot both = {.log_x = true, .log_y = true, .series = &points, .series_count = 1};
     svg = svg_of(&both);
-    ok(strstr(svg, ">first<") && strstr(svg, ">a  b   n c<") && !strstr(svg, "left out"),
+    ok(strstr(svg, ">first<") && strstr(svg, ">a \"b\" \\n c<") && !strstr(svg, "left out"),
        "texts beside points");
     ok(count_of(svg, ">10<") == 2, "two log scales");
     free(svg);
@@ -91,6 +91,36 @@ static void test_pictures(void) {
     ok(strstr(svg, ">0<") && strstr(svg, ">100<"), "from zero");
     free(svg);
     free(png);
+}
+
+/* Where the text stands in an SVG of gnuplot's; false when it does not. */
+static bool text_place(const char *svg, const char *text, double *x, double *y) {
+    static const char before[] = "translate(";
+    char *piece = xprintf("<text>%s</text>", text);
+    const char *at = strstr(svg, piece), *place = NULL;
+    for (const char *p = svg; at && (p = strstr(p, before)) && p < at; p++) place = p;
+    free(piece);
+    return place && sscanf(place + strlen(before), "%lf,%lf", x, y) == 2;
+}
+
+/* Points that lie close together: their texts do not (which places there are, test_labels.c knows). */
+static void test_texts_apart(void) {
+    enum { N = 5, LETTERS = 8 };
+    static const char *const texts[N] = {"number_1", "number_2", "number_3", "number_4", "number_5"};
+    const double x[N] = {10, 10.1, 10, 9.9, 10.2}, y[N] = {5, 5, 5.02, 5.01, 5}, low[] = {1, 20},
+                 up[] = {1, 8};
+    PlotSeries series[] = {{"points", x, y, N, PLOT_POINTS, 0, texts},
+                           {NULL, low, up, 2, PLOT_LINE, 0, NULL}};
+    Plot plot = {.series = series, .series_count = 2};
+    char *svg = svg_of(&plot);
+    double at_x[N], at_y[N];
+    bool found = true, apart = true;
+    for (int i = 0; i < N; i++) found &= text_place(svg, texts[i], &at_x[i], &at_y[i]);
+    for (int i = 0; found && i < N; i++)
+        for (int j = 0; j < i; j++)
+            apart &= fabs(at_x[i] - at_x[j]) > LETTERS * 6 || fabs(at_y[i] - at_y[j]) > 11;
+    ok(found && apart, "the texts of five points that lie close together do not");
+    free(svg);
 }
 
 /* ---- boxes ---- */
@@ -333,6 +363,7 @@ static void test_other_gnuplots(void) {
 int main(void) {
     folder = file_temp_folder("shard-test");
     test_pictures();
+    test_texts_apart();
     test_boxes();
     test_hopeless_data();
     test_hopeless_names();

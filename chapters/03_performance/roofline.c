@@ -208,7 +208,6 @@ void draw_roofline(const Profile *profile, const Machine *m, const char *path) {
                  .y_label = "GFLOP/s",
                  .log_x = true,
                  .log_y = true,
-                 .key_low = true,
                  .series = series,
                  .series_count = count,
                  .width = 1100,

@@ -214,7 +214,6 @@ static void draw_bandwidth(const Lesson *lesson, const Costs *costs) {
                  .y_label = "GB/s",
                  .log_x = true,
                  .log_y = true,
-                 .key_low = true,
                  .series = series,
                  .series_count = METHODS};
     char *path = lesson_path(lesson, "bandwidth.png");

@@ -119,7 +119,6 @@ static json_t *sweep_buckets(Config c, Comm *comm, Dataset *data) {
                 .y_label = "ms a step",
                 .log_x = true,
                 .y_from_zero = true,
-                .key_low = true,
                 .series = series,
                 .series_count = 3});
     return json_pack("{s:f, s:f, s:f}", "best_bucket_bytes", 1024 * sizes[best], "best_step_s",
