@@ -106,7 +106,7 @@ run: deps ## install what is missing, train a MiniGPT on one device, then on 8, 
 	@$(MAKE) --no-print-directory -j$$(getconf _NPROCESSORS_ONLN) all
 	@$(MAKE) --no-print-directory ch02
 	@$(if $(MPI_SHOW),echo && $(MAKE) --no-print-directory ch05 && echo && \
-	    $(BUILD)/plot_runs --log runs/one-and-8-devices.png runs/02_minigpt runs/05_data_parallel && \
+	    $(BUILD)/plot_runs --log --difference runs/one-and-8-devices.png runs/02_minigpt runs/05_data_parallel && \
 	    echo "(rounding: 8 devices take micro-batches of another size; with the same size the bits are equal, see notebook 05)")
 
 # ch01, ch02 ...: the chapter of that number, with its own defaults. Those from 04 on run as NP processes; without NP

@@ -228,6 +228,15 @@ static void write_run(const char *name, int64_t steps, double scale) {
     free(path);
 }
 
+static void write_losses(const char *name, const double *losses, int64_t steps) {
+    char *path = in_folder(name);
+    Metrics *metrics = metrics_create(path);
+    for (int64_t s = 0; s < steps; s++)
+        metrics_write(metrics, &(MetricsRow){s + 1, s + 1, losses[s], s % 2 ? NAN : losses[s], 0, 0, 0, 0});
+    metrics_close(metrics);
+    free(path);
+}
+
 static char *loss_svg(const LossCurve *runs, int count, bool log_y) {
     char *path = in_folder("loss.svg"), *text;
     remove(path);
@@ -259,6 +268,75 @@ static void test_loss(void) {
     free(a);
     free(b);
     free(empty);
+}
+
+/* Curves that coincide: a second panel has their differences, on a line of its own where they are equal to the bit. */
+static void test_difference(void) {
+    enum { N = 6 };
+    const double first[N] = {5, 4, 3, 2.5, 2.25, 2}, near[N] = {5, 4, 3 + 1e-7, 2.5 - 1e-6, 2.25, 2 + 1e-5};
+    write_losses("first", first, N);
+    write_losses("same", first, N);
+    write_losses("near", near, N);
+    char *folders[3] = {in_folder("first"), in_folder("same"), in_folder("near")};
+    LossCurve runs[3] = {
+        {"one", folders[0], NAN, NAN}, {"same", folders[1], NAN, NAN}, {"near", folders[2], NAN, NAN}};
+    LossPlot plot = {.title = "Loss", .runs = runs, .run_count = 3, .log_y = true, .difference = true};
+    char *path = in_folder("difference.svg"), *png = in_folder("difference.png");
+    ok(plot_loss(&plot, png) && is_png(png, 960, 760), "differences: a picture that is higher");
+    char *svg = plot_loss(&plot, path) ? file_read(path, NULL) : xstrdup("");
+    ok(strstr(svg, ">|same - one|<") && strstr(svg, ">|near - one|<") && strstr(svg, ">difference<"),
+       "differences: the key says of what");
+    ok(strstr(svg, ">1e-07<") && strstr(svg, ">1e-06<") && strstr(svg, ">1e-05<"), "differences: a log axis");
+    double x, zero, y;
+    ok(count_of(svg, ">equal to the bit<") == 1 && text_place(svg, "0", &x, &zero) &&
+           text_place(svg, "1e-07", &x, &y) && zero > y,
+       "differences: a line for zero, below all numbers");
+    ok(count_of(svg, ">step<") == 1, "differences: one x axis");
+    free(svg);
+    plot.run_count = 2;
+    svg = plot_loss(&plot, path) ? file_read(path, NULL) : xstrdup("");
+    ok(strstr(svg, ">equal to the bit<") && strstr(svg, ">|same - one|<"), "differences: nothing but zeros");
+    free(svg);
+    runs[1] = runs[2];
+    write_losses("near", (const double[]){6, 5, 4, 3, 2.5, 1}, N);
+    svg = plot_loss(&plot, path) ? file_read(path, NULL) : xstrdup("");
+    ok(!strstr(svg, ">equal to the bit<") && strstr(svg, ">|near - one|<"),
+       "differences: no zero, no line for it");
+    free(svg);
+    free(path);
+    free(png);
+    for (int i = 0; i < 3; i++) free(folders[i]);
+}
+
+/* The pieces of the line that is drawn at this width, in an SVG of gnuplot's. */
+static int pieces_of_width(const char *svg, const char *width) {
+    char *start = xprintf("stroke-width=\"%s\"", width);
+    const char *at = NULL, *end;
+    for (const char *p = svg; (p = strstr(p, start)); p++) at = p;
+    int count = 0;
+    for (end = at ? strstr(at, "'/>") : NULL; end && at < end; at++) count += *at == 'L';
+    free(start);
+    return count;
+}
+
+/* A curve that a later one lies over is drawn again, wider, below both, there and nowhere else. */
+static void test_hidden(void) {
+    const double up[4] = {1, 2, 3, 4}, part[4] = {1, 2, 1, 1}, apart[4] = {2, 3, 4, 5};
+    PlotSeries series[] = {{"under", NULL, up, 4, PLOT_LINE, 0, NULL},
+                           {"over", NULL, up, 4, PLOT_LINE, 0, NULL}};
+    Plot plot = {.series = series, .series_count = 2};
+    const struct {
+        const char *what;
+        const double *over;
+        int pieces;
+    } cases[] = {{"hidden", up, 3}, {"hidden in part", part, 1}, {"not hidden", apart, 0}};
+    for (int i = 0; i < COUNT_OF(cases); i++) {
+        series[1].y = cases[i].over;
+        char *svg = svg_of(&plot);
+        int pieces = pieces_of_width(svg, "4.50");
+        ok(pieces == cases[i].pieces, "a curve that is %s: %d pieces of it wider", cases[i].what, pieces);
+        free(svg);
+    }
 }
 
 static void plot_missing_run(void *path) {
@@ -368,6 +446,8 @@ int main(void) {
     test_hopeless_data();
     test_hopeless_names();
     test_loss();
+    test_difference();
+    test_hidden();
     test_other_gnuplots();
     file_remove(folder);
     free(folder);

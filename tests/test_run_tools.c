@@ -221,6 +221,15 @@ static void test_plot_runs(void) {
     o = run("plot_runs --tokens --log one.svg a");
     svg = file_read(svg_path, NULL);
     ok(o.status == 0 && strstr(svg, ">millions of tokens<"), "tokens along x");
+    free(svg);
+    o = run("plot_runs --difference one.svg a b");
+    svg = file_read(svg_path, NULL);
+    ok(o.status == 0 && strstr(svg, ">difference<") && strstr(svg, ">|b - a|<"),
+       "--difference: a second panel");
+    o = run("plot_runs --difference one.svg a");
+    ok(says(&o, 2, "--difference needs two runs, there is 1"), "one run differs from none: %s", o.line);
+    o = run("plot_runs --difference --tokens one.svg a b");
+    ok(says(&o, 2, "--difference holds steps against each other"), "steps against tokens: %s", o.line);
     o = run("plot_runs --token both.png a");
     ok(says(&o, 2, "'--token' is not a flag"), "no such flag: %s", o.line);
     o = run("plot_runs both.png a nowhere");

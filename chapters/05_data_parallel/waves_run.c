@@ -96,7 +96,8 @@ static void draw(Fit *f, const char *const folders[2], const char *const names[2
                      .floor_label = "noise floor",
                      .runs = curves,
                      .run_count = 2,
-                     .log_y = true};
+                     .log_y = true,
+                     .difference = true};
     char *path = xprintf("%s/waves.png", f->config.output_dir);
     plot_loss(&plot, path);
     free(path);

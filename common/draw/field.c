@@ -19,6 +19,12 @@ double field_point_y(const Field *f, const PlotSeries *series, int64_t i) {
     return field_y(f, axes_point_y(&f->axes, series, i));
 }
 
+/* Whether there is a line from point i - 1 to point i. */
+static bool joined(const Plot *plot, const PlotSeries *series, int64_t i) {
+    return i > 0 && series->style != PLOT_POINTS && axes_show_point(plot, series, i - 1) &&
+           axes_show_point(plot, series, i);
+}
+
 static void find_curves(Field *f) {
     static const double RADIUS = 3.5; /* of a point */
     const Plot *plot = f->plot;
@@ -30,18 +36,13 @@ static void find_curves(Field *f) {
     for (int s = 0; s < plot->series_count; s++) {
         const PlotSeries *series = &plot->series[s];
         bool pointed = series->style == PLOT_POINTS || series->style == PLOT_LINE_POINTS;
-        bool joined = false; /* to the point before */
         for (int64_t i = 0; i < series->count; i++) {
-            bool seen = axes_show_point(plot, series, i);
-            if (seen) {
-                double x = field_point_x(f, series, i), y = field_point_y(f, series, i);
-                if (pointed)
-                    points[point_count++] = (LabelBox){x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS};
-                if (joined)
-                    curves[curve_count++] =
-                        (LabelLine){field_point_x(f, series, i - 1), field_point_y(f, series, i - 1), x, y};
-            }
-            joined = seen && series->style != PLOT_POINTS;
+            if (!axes_show_point(plot, series, i)) continue;
+            double x = field_point_x(f, series, i), y = field_point_y(f, series, i);
+            if (pointed) points[point_count++] = (LabelBox){x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS};
+            if (joined(plot, series, i))
+                curves[curve_count++] =
+                    (LabelLine){field_point_x(f, series, i - 1), field_point_y(f, series, i - 1), x, y};
         }
     }
     for (int l = 0; l < plot->level_count; l++)
@@ -52,26 +53,25 @@ static void find_curves(Field *f) {
     f->curves = (LabelField){f->frame, points, point_count, curves, curve_count};
 }
 
-/* Both run through the same places, for an eighth of this curve and two points at least: `over` hides `under`. */
-static bool runs_over(const Field *f, const PlotSeries *over, const PlotSeries *under) {
+int field_hidden(const Field *f, int s, int *hidden) {
     static const double SAME = 1.5; /* pixels */
-    int64_t shared = 0;
-    for (int64_t i = 0, j = 0; i < under->count && j < over->count;) {
-        double apart = axes_point_x(over, j) - axes_point_x(under, i);
-        if (apart == 0 && axes_show_point(f->plot, under, i) && axes_show_point(f->plot, over, j))
-            shared += fabs(field_point_y(f, over, j) - field_point_y(f, under, i)) < SAME;
-        if (!(apart > 0)) j++;
-        if (!(apart < 0)) i++;
+    const PlotSeries *under = &f->plot->series[s];
+    int most = 0;
+    for (int64_t i = 0; i < under->count; i++) hidden[i] = 0;
+    for (int later = s + 1; later < f->plot->series_count; later++) {
+        const PlotSeries *over = &f->plot->series[later];
+        bool before = false; /* the point before is on both curves */
+        for (int64_t i = 0, j = 0; i < under->count && j < over->count; i++) {
+            double x = axes_point_x(under, i);
+            while (j < over->count && axes_point_x(over, j) < x) j++;
+            bool here = j < over->count && axes_point_x(over, j) == x &&
+                        fabs(field_point_y(f, over, j) - field_point_y(f, under, i)) < SAME;
+            hidden[i] += here && before && joined(f->plot, under, i) && joined(f->plot, over, j);
+            before = here;
+            if (hidden[i] > most) most = hidden[i];
+        }
     }
-    return shared >= 2 && 8 * shared >= under->count;
-}
-
-int field_hidden_by(const Field *f, int s) {
-    int count = 0;
-    for (int later = s + 1; later < f->plot->series_count; later++)
-        count += f->plot->series[s].style != PLOT_POINTS && f->plot->series[later].style != PLOT_POINTS &&
-                 runs_over(f, &f->plot->series[later], &f->plot->series[s]);
-    return count;
+    return most;
 }
 
 Field field_of(const Plot *plot, const Axes *axes, LabelBox frame) {

@@ -19,7 +19,8 @@ double field_x(const Field *field, double x);
 double field_y(const Field *field, double y);
 double field_point_x(const Field *field, const PlotSeries *series, int64_t i);
 double field_point_y(const Field *field, const PlotSeries *series, int64_t i);
-/* How many later curves hide parts of curve s. */
-int field_hidden_by(const Field *field, int s);
+/* hidden (one a point of curve s): how many later curves lie over the piece of the line that ends at the point. The
+ * largest of them. */
+int field_hidden(const Field *field, int s, int *hidden);
 
 #endif

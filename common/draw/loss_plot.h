@@ -19,7 +19,10 @@ typedef struct {
     int run_count;
     bool log_y;
     bool by_tokens; /* along x stand tokens instead of steps: for runs whose steps differ in size */
-    bool behind;    /* as plot_draw_behind: for redrawing in training */
+    /* a second panel: |loss - loss of runs[0]|, for curves that are meant to coincide; steps are compared, so not
+       with by_tokens */
+    bool difference;
+    bool behind; /* as plot_draw_behind: for redrawing in training */
 } LossPlot;
 
 /* False, after a warning, when there is no picture. */

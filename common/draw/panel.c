@@ -171,23 +171,25 @@ static void add_level(Str *script, double y) {
                y, y);
 }
 
-/* A hidden curve is as much wider as there are curves over it, up to a limit. */
-static void add_series(Str *script, const Panel *p, int s) {
-    static const struct {
-        const char *how;
-        double width; /* of the line; of the points */
-    } styles[] = {
-        [PLOT_LINE] = {"lines linewidth %g linecolor rgb '#%s'", 2},
-        [PLOT_THIN_LINE] = {"lines linewidth %g linecolor rgb '#70%s'", 1.2}, /* partly transparent */
-        [PLOT_POINTS] = {"points pointtype 7 pointsize %g linecolor rgb '#%s'", 0.6},
-        [PLOT_LINE_POINTS] = {"linespoints linewidth %g pointtype 7 pointsize 0.8 linecolor rgb '#%s'", 2},
-        [PLOT_DASHED] = {"lines linewidth %g dashtype (8,5) linecolor rgb '#%s'", 2},
-    };
-    const PlotSeries *series = &p->plot->series[s];
+static const struct {
+    const char *how;
+    double width; /* of the line; of the points */
+} styles[] = {
+    [PLOT_LINE] = {"lines linewidth %g linecolor rgb '#%s'", 2},
+    [PLOT_THIN_LINE] = {"lines linewidth %g linecolor rgb '#%s'", 1.2},
+    [PLOT_POINTS] = {"points pointtype 7 pointsize %g linecolor rgb '#%s'", 0.6},
+    [PLOT_LINE_POINTS] = {"linespoints linewidth %g pointtype 7 pointsize 0.8 linecolor rgb '#%s'", 2},
+    [PLOT_DASHED] = {"lines linewidth %g dashtype (8,5) linecolor rgb '#%s'", 2},
+};
+
+/* Thin lines are partly transparent, unless they are to be seen on others. */
+static void add_series(Str *script, const Plot *plot, int s, bool on_others) {
+    const PlotSeries *series = &plot->series[s];
+    char color[16];
+    snprintf(color, sizeof color, "%s%s", series->style == PLOT_THIN_LINE && !on_others ? "70" : "",
+             series_color(plot, s));
     str_printf(script, ", $series%d using 1:2 with ", s);
-    str_printf(script, styles[series->style].how,
-               styles[series->style].width + fmin(2.5 * field_hidden_by(&p->field, s), 10),
-               series_color(p->plot, s));
+    str_printf(script, styles[series->style].how, styles[series->style].width, color);
     if (series->label) {
         str_printf(script, " title ");
         gnuplot_quoted(script, series->label);
@@ -196,16 +198,41 @@ static void add_series(Str *script, const Panel *p, int s) {
     }
 }
 
+static void add_point(Str *script, const Panel *p, const PlotSeries *series, int64_t i) {
+    str_printf(script, "%.9g %.9g\n", axes_point_x(series, i), axes_point_y(&p->field.axes, series, i));
+}
+
 static void add_data(Str *script, const Panel *p, int s) {
     const PlotSeries *series = &p->plot->series[s];
     str_printf(script, "$series%d << END\n", s);
     for (int64_t i = 0; i < series->count; i++)
         if (axes_show_point(p->plot, series, i))
-            str_printf(script, "%.9g %.9g\n", axes_point_x(series, i),
-                       axes_point_y(&p->field.axes, series, i));
+            add_point(script, p, series, i);
         else
             str_printf(script, "\n"); /* a gap */
     str_printf(script, "NaN NaN\nEND\n");
+}
+
+/* The pieces of a curve that later ones lie over, $hidden0 .., are drawn first, and the wider the more there are. */
+static void add_hidden(Str *data, Str *plots, const Panel *p, int s) {
+    static const double WIDER = 2.5, WIDEST = 12;
+    const PlotSeries *series = &p->plot->series[s];
+    int *hidden = xcalloc((size_t)series->count, sizeof *hidden), most = field_hidden(&p->field, s, hidden);
+    if (most > 0) {
+        str_printf(data, "$hidden%d << END\n", s);
+        for (int64_t i = 1; i < series->count; i++) {
+            if (!hidden[i]) continue;
+            if (!hidden[i - 1]) {
+                str_printf(data, "\n");
+                add_point(data, p, series, i - 1);
+            }
+            add_point(data, p, series, i);
+        }
+        str_printf(data, "END\n");
+        str_printf(plots, ", $hidden%d using 1:2 with lines linewidth %g linecolor rgb '#%s' notitle", s,
+                   fmin(styles[series->style].width + WIDER * most, WIDEST), series_color(p->plot, s));
+    }
+    free(hidden);
 }
 
 static void add_key(Str *script, const Panel *p) {
@@ -231,10 +258,16 @@ static void panel_write(Str *script, const Plot *plot, const Axes *axes, LabelBo
     for (int l = 0; l < plot->level_count; l++)
         if (axes_show_level(plot, &plot->levels[l])) add_level(script, plot->levels[l].y);
     if (axes->zero > 0) add_level(script, axes->zero);
-    for (int s = 0; s < plot->series_count; s++) add_data(script, &p, s);
-    str_printf(script, "plot NaN notitle"); /* so that there is something to plot, come what may */
-    for (int s = 0; s < plot->series_count; s++) add_series(script, &p, s);
-    str_printf(script, "\n");
+    Str plots = {0};
+    for (int s = 0; s < plot->series_count; s++) {
+        add_data(script, &p, s);
+        add_hidden(script, &plots, &p, s);
+    }
+    bool some_hidden = plots.count > 0;
+    for (int s = 0; s < plot->series_count; s++) add_series(&plots, plot, s, some_hidden);
+    /* NaN: so that there is something to plot, come what may */
+    str_printf(script, "plot NaN notitle%s\n", plots.count ? plots.data : "");
+    str_free(&plots);
     field_free(&p.field);
     free(p.labels);
     free(p.words);
@@ -280,7 +313,7 @@ void picture_write(Str *script, const Plot *plot, const char *path) {
     Axes axes_below = axes_of(plot->below);
     axes_below.x = axes.x;
     LabelBox below = frame;
-    below.left = frame.left = 95;
+    below.left = frame.left = 110;
     below.top = frame.bottom + 0.36 * (frame.top - frame.bottom);
     frame.bottom = below.top + (key_fits_above(plot->below, frame.right - frame.left) ? 2.5 : 1) * LINE;
     str_printf(script, "set multiplot\n");

@@ -153,3 +153,9 @@ void metrics_close(Metrics *metrics) {
     free(metrics->path);
     free(metrics);
 }
+
+bool metrics_same_step(const MetricsTable *a, const MetricsTable *b, int64_t *i, int64_t *j) {
+    while (*i < a->count && *j < b->count && a->rows[*i].step != b->rows[*j].step)
+        a->rows[*i].step < b->rows[*j].step ? ++*i : ++*j;
+    return *i < a->count && *j < b->count;
+}

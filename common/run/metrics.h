@@ -37,5 +37,7 @@ typedef struct {
 
 MetricsTable metrics_read(const char *path);
 void metrics_free(MetricsTable *table);
+/* Goes on from row *i of a and *j of b, both 0 at first, to the next two rows of the same step; false: there are none. */
+bool metrics_same_step(const MetricsTable *a, const MetricsTable *b, int64_t *i, int64_t *j);
 
 #endif

@@ -1,8 +1,9 @@
 /* plot_runs: the loss curves of several runs in one picture.
  *
- *   build/plot_runs [--log] [--tokens] OUT.png RUN ...      (make plot RUNS="runs/a runs/b")
+ *   build/plot_runs [--log] [--tokens] [--difference] OUT.png RUN ...      (make plot RUNS="runs/a runs/b")
  *
- * --log: a logarithmic scale; --tokens: tokens along x, for runs whose steps differ in size.
+ * --log: a logarithmic scale; --tokens: tokens along x, for runs whose steps differ in size; --difference: a second
+ * panel below shows by how much the losses of each run differ from those of the first, for curves that coincide.
  * RUN is the output folder of a run. The dashed lines come from its report.json, if it is there. OUT.svg
  * makes SVG. Of several runs a line says by how much the losses of each differ at most from those of the first. */
 #include "common/draw/loss_plot.h"
@@ -39,16 +40,11 @@ typedef struct {
 
 static Difference difference(const MetricsTable *a, const MetricsTable *b, bool validation) {
     Difference d = {0, 0, 0};
-    for (int64_t i = 0, j = 0; i < a->count && j < b->count;) {
+    for (int64_t i = 0, j = 0; metrics_same_step(a, b, &i, &j); i++, j++) {
         const MetricsRow *x = &a->rows[i], *y = &b->rows[j];
-        if (x->step != y->step) {
-            x->step < y->step ? i++ : j++;
-            continue;
-        }
         double apart = validation ? fabs(x->val_loss - y->val_loss) : fabs(x->loss - y->loss);
         if (!isnan(apart)) d.count++;
         if (apart > d.most) d = (Difference){apart, x->step, d.count};
-        i++, j++;
     }
     return d;
 }
@@ -77,27 +73,35 @@ static void print_difference(const char *first, const char *other) {
 
 int main(int argc, char **argv) {
     base_set_program(argv[0]);
-    bool log_y = false, by_tokens = false;
+    bool log_y = false, by_tokens = false, differ = false;
     int flags = 0;
     for (; flags + 1 < argc && argv[flags + 1][0] == '-'; flags++) {
-        bool *flag = !strcmp(argv[flags + 1], "--log")      ? &log_y
-                     : !strcmp(argv[flags + 1], "--tokens") ? &by_tokens
-                                                            : NULL;
-        CHECK_USAGE(flag, "plot_runs knows --log and --tokens", "'%s' is not a flag", argv[flags + 1]);
+        bool *flag = !strcmp(argv[flags + 1], "--log")          ? &log_y
+                     : !strcmp(argv[flags + 1], "--tokens")     ? &by_tokens
+                     : !strcmp(argv[flags + 1], "--difference") ? &differ
+                                                                : NULL;
+        CHECK_USAGE(flag, "plot_runs knows --log, --tokens and --difference", "'%s' is not a flag",
+                    argv[flags + 1]);
         *flag = true;
     }
     char **names = argv + 1 + flags;
     int count = argc - 2 - flags;
-    CHECK_USAGE(count >= 1,
-                "plot_runs [--log] [--tokens] OUT.png RUN ..., or make plot RUNS=\"runs/a runs/b\"",
-                "a picture and at least one run are needed");
+    CHECK_USAGE(
+        count >= 1,
+        "plot_runs [--log] [--tokens] [--difference] OUT.png RUN ..., or make plot RUNS=\"runs/a runs/b\"",
+        "a picture and at least one run are needed");
+    CHECK_USAGE(!differ || count >= 2, "name the run that the others are held against first",
+                "--difference needs two runs, there is %d", count);
+    CHECK_USAGE(!differ || !by_tokens, "leave one of them out",
+                "--difference holds steps against each other, --tokens is for steps that differ in size");
     LossCurve *runs = xcalloc((size_t)count, sizeof *runs);
     for (int i = 0; i < count; i++) runs[i] = describe_run(names[1 + i]);
     LossPlot plot = {.title = count == 1 ? runs[0].name : "Loss of several runs",
                      .runs = runs,
                      .run_count = count,
                      .log_y = log_y,
-                     .by_tokens = by_tokens};
+                     .by_tokens = by_tokens,
+                     .difference = differ};
     bool drawn = plot_loss(&plot, names[0]);
     if (drawn) printf("%s\n", names[0]);
     for (int i = 1; i < count; i++) print_difference(runs[0].folder, runs[i].folder);
