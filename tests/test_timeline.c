@@ -9,6 +9,7 @@
 #include "common/draw/timeline.h"
 #include "common/run/trace_devices.h"
 #include "tests/ranks.h"
+#include "tests/svg.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -125,6 +126,8 @@ int main(void) {
     ok_on_all(world, end == latest, "after the sum all clocks show the same");
     char *picture = xprintf("%s/timeline.png", folder), *path = xprintf("%s/trace.json", folder);
     timeline_draw(timeline, "a title with 'quotes'", picture);
+    char *drawing = xprintf("%s/timeline.svg", folder);
+    timeline_draw(timeline, "a title", drawing);
     timeline_delete(timeline);
     trace_join(trace, world);
     if (world->rank == 0) {
@@ -132,6 +135,12 @@ int main(void) {
         char *png = file_exists(picture) ? file_read(picture, &bytes) : NULL;
         ok(bytes > 1000 && !memcmp(png, "\x89PNG", 4), "the picture is a PNG of %zu bytes", bytes);
         free(png);
+        char *svg = file_exists(drawing) ? file_read(drawing, NULL) : xstrdup("");
+        double x, unit, key;
+        ok(svg_text_place(svg, "milliseconds", &x, &unit) && svg_text_place(svg, "forward", &x, &key) &&
+               key > unit + 16,
+           "the key stands below the name of the axis");
+        free(svg);
         check_trace(path, world->size, end);
         char *other = xprintf("%s/trace.1.json", folder);
         ok(!file_exists(other), "there is one trace");
@@ -139,6 +148,7 @@ int main(void) {
         file_remove(folder);
     }
     free(picture);
+    free(drawing);
     free(path);
     profile_delete(profile);
     tape_delete(tape);

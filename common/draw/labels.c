@@ -149,7 +149,8 @@ static void place_along(const Scene *s, Label *label) {
             try.box = box_around(x, label->y + (above ? height : -height), label);
             double cost = 0.02 * (frame.right - x) + COST_OF_SIDE * other;
             if (cost >= best || !free_of_labels(s, &try)) continue;
-            cost += COST_OF_CURVE * (double)labels_covered(s->field, try.box);
+            LabelBox wide = {try.box.left - 2, try.box.bottom - 2, try.box.right + 2, try.box.top + 2};
+            cost += COST_OF_CURVE * (double)labels_covered(s->field, wide); /* curves have a width */
             if (cost >= best) continue;
             best = cost;
             *label = try;

@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     const Plot *plot;
     Field field;
-    bool key_above;     /* the frame, else: */
+    int rows;           /* of the key above the frame; 0: */
     const char *corner; /* where the key stands inside it */
     Label *labels;
     Words *words;
@@ -52,30 +52,49 @@ static int measure_key(const Plot *plot, double *width) {
     return entries;
 }
 
-static bool key_fits_above(const Plot *plot, double room) {
-    double width;
-    int entries = measure_key(plot, &width);
-    return entries * width <= room;
-}
-
-/* The corner of the frame where the key hides the least. */
-static void plan_key(Panel *p) {
+/* The corner of the frame where a key hides the least, how much that is, and its place. */
+static const char *key_corner(const Field *field, int64_t *hides, LabelBox *place) {
     static const char *const corners[] = {"top right", "bottom right", "top left", "bottom left"};
-    LabelBox frame = p->field.frame;
-    double width, height = LINE * (measure_key(p->plot, &width) + 0.8);
+    LabelBox frame = field->frame;
+    double width, height = LINE * (measure_key(field->plot, &width) + 0.8);
     double left = frame.left + LETTER, right = frame.right - LETTER - width;
     double bottom = frame.bottom + 4, top = frame.top - 4 - height;
-    int64_t least = INT64_MAX;
-    Label key = {.kind = LABEL_FIXED};
+    const char *best = NULL;
     for (int c = 0; c < COUNT_OF(corners); c++) {
         double x = c < 2 ? right : left, y = c % 2 ? bottom : top;
         LabelBox box = {x, y, x + width, y + height};
-        int64_t covered = labels_covered(&p->field.curves, box);
-        if (covered >= least) continue;
-        least = covered;
-        key.box = box;
-        p->corner = corners[c];
+        int64_t covered = labels_covered(&field->curves, box);
+        if (best && covered >= *hides) continue;
+        best = corners[c];
+        *hides = covered;
+        *place = box;
     }
+    return best;
+}
+
+static int key_columns(const Plot *plot, double room) {
+    double width;
+    measure_key(plot, &width);
+    return (int)fmax(1, room / width);
+}
+
+/* How many rows of the key stand above the frame: one where that is enough, else none if there is a corner inside. */
+static int key_rows(const Plot *plot, const Axes *axes, LabelBox frame) {
+    double width;
+    int entries = measure_key(plot, &width), columns = key_columns(plot, frame.right - frame.left);
+    if (entries <= columns) return 1;
+    Field field = field_of(plot, axes, frame);
+    int64_t hides;
+    LabelBox place;
+    key_corner(&field, &hides, &place);
+    field_free(&field);
+    return hides > 0 ? (entries + columns - 1) / columns : 0;
+}
+
+static void plan_key(Panel *p) {
+    int64_t hides;
+    Label key = {.kind = LABEL_FIXED};
+    p->corner = key_corner(&p->field, &hides, &key.box);
     plan(p, key, NULL, NULL, NULL);
 }
 
@@ -121,7 +140,7 @@ static void place_words(Panel *p) {
         if (p->plot->series[s].texts) most += p->plot->series[s].count;
     p->labels = xmalloc((size_t)most * sizeof *p->labels);
     p->words = xmalloc((size_t)most * sizeof *p->words);
-    if (!p->key_above) plan_key(p);
+    if (p->rows == 0) plan_key(p);
     plan_levels(p);
     plan_texts(p);
     labels_place(&p->field.curves, p->labels, p->label_count);
@@ -215,7 +234,7 @@ static void add_data(Str *script, const Panel *p, int s) {
 
 /* The pieces of a curve that later ones lie over, $hidden0 .., are drawn first, and the wider the more there are. */
 static void add_hidden(Str *data, Str *plots, const Panel *p, int s) {
-    static const double WIDER = 2.5, WIDEST = 12;
+    static const double WIDER = 2, WIDEST = 10;
     const PlotSeries *series = &p->plot->series[s];
     int *hidden = xcalloc((size_t)series->count, sizeof *hidden), most = field_hidden(&p->field, s, hidden);
     if (most > 0) {
@@ -237,18 +256,17 @@ static void add_hidden(Str *data, Str *plots, const Panel *p, int s) {
 
 static void add_key(Str *script, const Panel *p) {
     LabelBox frame = p->field.frame;
-    if (p->key_above)
-        str_printf(script, "set key at graph 0.5, %.4f center center horizontal",
-                   1 + 1.25 * LINE / (frame.top - frame.bottom));
+    if (p->rows > 0)
+        str_printf(script, "set key at graph 0.5, %.4f center center horizontal maxcols %d",
+                   1 + LINE * (0.75 + p->rows / 2.0) / (frame.top - frame.bottom),
+                   key_columns(p->plot, frame.right - frame.left));
     else
         str_printf(script, "set key inside %s vertical", p->corner);
     str_printf(script, " reverse Left samplen 2.5 textcolor rgb '#333333'\n");
 }
 
-static void panel_write(Str *script, const Plot *plot, const Axes *axes, LabelBox frame) {
-    Panel p = {.plot = plot,
-               .field = field_of(plot, axes, frame),
-               .key_above = key_fits_above(plot, frame.right - frame.left)};
+static void panel_write(Str *script, const Plot *plot, const Axes *axes, LabelBox frame, int rows) {
+    Panel p = {.plot = plot, .field = field_of(plot, axes, frame), .rows = rows};
     place_words(&p);
     add_key(script, &p);
     add_text(script, "xlabel", plot->x_label, "");
@@ -287,18 +305,14 @@ static void add_margins(Str *script, LabelBox frame, int width, int height) {
                frame.left / width, frame.right / width, frame.bottom / height, frame.top / height);
 }
 
-/* Lines above the frame: the title, the key. */
-static double lines_above(const Plot *plot, double room) {
-    return key_fits_above(plot, room) ? 4.5 : plot->title ? 3.0 : 1.5;
-}
-
 void picture_write(Str *script, const Plot *plot, const char *path) {
     int width = plot->width ? plot->width : 960, height = plot->height  ? plot->height
                                                           : plot->below ? 760
                                                                         : 540;
     Axes axes = axes_of(plot);
-    LabelBox frame = {80, 64, width - 31, 0};
-    double above = lines_above(plot, frame.right - frame.left);
+    LabelBox frame = {plot->below ? 110 : 80, 64, width - 31, height - 3 * LINE};
+    int rows = key_rows(plot, &axes, frame);
+    double above = rows > 0 ? 3.5 + rows : plot->title ? 3 : 1.5; /* lines, of the title and the key */
     frame.top = height - above * LINE;
     gnuplot_terminal(script, path, width, height);
     add_style(script);
@@ -307,22 +321,22 @@ void picture_write(Str *script, const Plot *plot, const char *path) {
     add_text(script, "label", plot->title, place); /* gnuplot's own title is under the key */
     if (!plot->below) {                            /* gnuplot knows how much room its numbers need */
         str_printf(script, "set rmargin 3\nset tmargin %g\n", above);
-        panel_write(script, plot, &axes, frame);
+        panel_write(script, plot, &axes, frame, rows);
         return;
     }
     Axes axes_below = axes_of(plot->below);
     axes_below.x = axes.x;
     LabelBox below = frame;
-    below.left = frame.left = 110;
     below.top = frame.bottom + 0.36 * (frame.top - frame.bottom);
-    frame.bottom = below.top + (key_fits_above(plot->below, frame.right - frame.left) ? 2.5 : 1) * LINE;
+    int rows_below = key_rows(plot->below, &axes_below, below);
+    frame.bottom = below.top + (rows_below > 0 ? 1.5 + rows_below : 1) * LINE;
     str_printf(script, "set multiplot\n");
     add_margins(script, frame, width, height);
     str_printf(script, "set format x ''\n");
-    panel_write(script, plot, &axes, frame);
+    panel_write(script, plot, &axes, frame, rows);
     str_printf(script, "reset\n");
     add_style(script);
     add_margins(script, below, width, height);
-    panel_write(script, plot->below, &axes_below, below);
+    panel_write(script, plot->below, &axes_below, below, rows_below);
     str_printf(script, "unset multiplot\n");
 }

@@ -118,6 +118,24 @@ static const char *kind_color(int kind, const bool *seen) {
     return gnuplot_color(place);
 }
 
+static const char *key_name(int kind) { return kind == PHASE_REDUCE ? "waiting" : kind_name(kind); }
+
+/* The key stands in rows below the name of the x axis; leaves room for them. */
+static void add_key(Str *s, const bool *seen, int width, int height) {
+    static const double LETTER = 10.2, LINE = 18.7; /* pixels, of gnuplot's key */
+    int longest = 0, entries = 0;
+    for (int kind = 0; kind < KINDS; kind++)
+        if (seen[kind]) {
+            int letters = (int)strlen(key_name(kind));
+            if (letters > longest) longest = letters;
+            entries++;
+        }
+    int columns = (int)(width / (LETTER * (longest + 5)));
+    int rows = (entries + columns - 1) / columns;
+    str_printf(s, "set bmargin %g\nset key at screen 0.5, screen %.5f center center horizontal maxcols %d\n",
+               3.6 + rows, LINE * (0.4 + rows / 2.0) / height, columns);
+}
+
 static void write_script(Str *s, const Span *all, int n, int64_t most, const char *title, const char *path) {
     bool seen[KINDS] = {false};
     double first = INFINITY, last = -INFINITY;
@@ -128,13 +146,15 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
             seen[(int)all[i].kind] |= all[i].end > all[i].begin;
         }
     double unit = last - first < 1e-3 ? 1e6 : 1e3;
-    gnuplot_terminal(s, path, 1100, 150 + 55 * n);
+    const int width = 1100, height = 150 + 55 * n;
+    gnuplot_terminal(s, path, width, height);
     str_printf(s, "set title ");
     gnuplot_quoted(s, title);
+    str_printf(s, "\n");
+    add_key(s, seen, width, height);
     str_printf(s,
-               "\nset xlabel '%s'\nset xrange [0:%.9g]\nset yrange [%d:0]\nset key outside bottom center "
-               "horizontal\n"
-               "set border 3\nset tics nomirror\nset ytics (",
+               "set xlabel '%s'\nset xrange [0:%.9g]\nset yrange [%d:0]\nset border 3\nset tics "
+               "nomirror\nset ytics (",
                unit > 1e5 ? "microseconds" : "milliseconds", unit * (last - first) * 1.01, n);
     for (int r = 0; r < n; r++) str_printf(s, "%s'device %d' %g", r ? ", " : "", r, r + 0.5);
     str_printf(s, ")\n");
@@ -153,8 +173,7 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
     for (int kind = 0, drawn = 0; kind < KINDS; kind++)
         if (seen[kind])
             str_printf(s, "%sNaN with boxes fillstyle solid linecolor rgb '#%s' title '%s'",
-                       drawn++ ? ", " : "", kind_color(kind, seen),
-                       kind == PHASE_REDUCE ? "waiting" : kind_name(kind));
+                       drawn++ ? ", " : "", kind_color(kind, seen), key_name(kind));
     str_printf(s, "\n");
 }
 
