@@ -107,7 +107,11 @@ static PlotSeries first_wave(const char *label, const Tensor *t, PlotStyle style
 
 static void draw(const char *folder, const char *name, const char *title, const PlotSeries *series,
                  int count) {
-    Plot plot = {.title = title, .x_label = "point t of the wave", .series = series, .series_count = count};
+    Plot plot = {.title = title,
+                 .x_label = "point t of the wave",
+                 .y_label = "height",
+                 .series = series,
+                 .series_count = count};
     char *path = xprintf("%s/%s", folder, name);
     plot_draw(&plot, path);
     free(path);

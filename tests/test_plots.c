@@ -91,6 +91,11 @@ static void test_pictures(void) {
     svg = svg_of(&both);
     ok(strstr(svg, ">0<") && strstr(svg, ">100<"), "from zero");
     free(svg);
+    const double devices[] = {1, 2, 4};
+    PlotSeries few = {"few", devices, hundred, 3, PLOT_LINE, 0, NULL};
+    svg = svg_of(&(Plot){.log_y = true, .series = &few, .series_count = 1});
+    ok(strstr(svg, ">3<") && !strstr(svg, ">2.5<") && !strstr(svg, ">1.5<"), "no mark between whole numbers");
+    free(svg);
     free(png);
 }
 

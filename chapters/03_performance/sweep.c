@@ -79,7 +79,7 @@ static void draw_batch(const Config *c, const Curve curves[2], const char *label
                                  .style = PLOT_LINE_POINTS};
     Plot plot = {.title = time ? "Time for each window" : "Throughput by batch",
                  .x_label = "windows in a step",
-                 .y_label = time ? "ms" : "tokens/s",
+                 .y_label = time ? "milliseconds a window" : "tokens/s",
                  .log_x = true,
                  .y_from_zero = true,
                  .series = series,

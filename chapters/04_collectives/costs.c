@@ -186,7 +186,7 @@ static void draw_times(const Lesson *lesson, const Costs *costs) {
     char *title =
         xprintf("All-reduce on %d devices: measured (points) and steps α + share S/W (dashed)", costs->n);
     Plot plot = {.title = title,
-                 .x_label = "S, KB",
+                 .x_label = "S, the size of what is whole, in KB",
                  .y_label = "milliseconds",
                  .log_x = true,
                  .log_y = true,
@@ -210,7 +210,7 @@ static void draw_bandwidth(const Lesson *lesson, const Costs *costs) {
     }
     char *title = xprintf("Bus bandwidth on %d devices, by size", costs->n);
     Plot plot = {.title = title,
-                 .x_label = "S, KB",
+                 .x_label = "S, the size of what is whole, in KB",
                  .y_label = "GB/s",
                  .log_x = true,
                  .log_y = true,

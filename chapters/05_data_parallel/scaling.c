@@ -179,7 +179,7 @@ static json_t *sweep_batch(Config c, Comm *comm, Dataset *data) {
     draw(&c, comm, "batch.png",
          (Plot){.title = "When does backward hide the all-reduce?",
                 .x_label = "tokens on each device",
-                .y_label = "ms",
+                .y_label = "milliseconds",
                 .log_x = true,
                 .log_y = true,
                 .series = series,

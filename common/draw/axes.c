@@ -32,7 +32,7 @@ static void widen(Range *range, double v) {
     range->high = fmax(range->high, v);
 }
 
-static Range whole_x(Range x, bool logarithmic) {
+static Range finite_x(Range x, bool logarithmic) {
     if (x.low > x.high) return (Range){logarithmic ? 0.1 : 0, 1};
     if (x.low < x.high) return x;
     return logarithmic ? (Range){x.low / 2, x.high * 2} : (Range){x.low - 1, x.high + 1};
@@ -40,12 +40,13 @@ static Range whole_x(Range x, bool logarithmic) {
 
 Axes axes_of(const Plot *plot) {
     Range x = {INFINITY, -INFINITY}, y = x;
-    bool zeros = false;
+    bool zeros = false, whole = true;
     for (int s = 0; s < plot->series_count; s++)
         for (int64_t i = 0; i < plot->series[s].count; i++) {
             const PlotSeries *series = &plot->series[s];
             if (!axes_show_point(plot, series, i)) continue;
             widen(&x, axes_point_x(series, i));
+            whole &= axes_point_x(series, i) == floor(axes_point_x(series, i));
             if (is_zero(plot, series->y[i]))
                 zeros = true;
             else
@@ -55,7 +56,7 @@ Axes axes_of(const Plot *plot) {
         if (axes_show_level(plot, &plot->levels[l])) widen(&y, plot->levels[l].y);
     /* beside nothing but zeros stand some numbers that are small */
     if (y.low > y.high) y = zeros ? (Range){1e-8, 1e-6} : (Range){1, 1};
-    Axes axes = {.log_x = plot->log_x, .log_y = plot->log_y, .x = whole_x(x, plot->log_x)};
+    Axes axes = {.log_x = plot->log_x, .log_y = plot->log_y, .whole_x = whole, .x = finite_x(x, plot->log_x)};
     double below = plot->level_count ? 0.10 : 0.05; /* a level's label may stand under its line */
     if (plot->log_y) {
         double ratio = fmax(y.high / y.low, 1.5);
@@ -113,6 +114,7 @@ void axes_write(Str *script, const Axes *axes, double width, double height) {
     static const double PIXELS_X = 100, PIXELS_Y = 40; /* for each mark */
     str_printf(script, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", axes->x.low, axes->x.high,
                axes->y.low, axes->y.high);
+    if (axes->whole_x && !axes->log_x && axes->x.high - axes->x.low < 10) str_printf(script, "set xtics 1\n");
     if (axes->log_x) add_log_tics(script, 'x', axes->x, 0, width / PIXELS_X);
     if (axes->log_y)
         add_log_tics(script, 'y', (Range){axes->numbers, axes->y.high}, axes->zero, height / PIXELS_Y);

@@ -10,6 +10,7 @@ typedef struct {
 
 typedef struct {
     bool log_x, log_y;
+    bool whole_x;   /* all x are whole numbers, such as steps or devices: no mark between them */
     Range x, y;     /* of the whole axes */
     double numbers; /* y from here up is marked with numbers */
     double zero;    /* where y = 0 stands on a log scale; 0: nowhere */

@@ -8,7 +8,7 @@
  * across the picture and its label. */
 static const double GAP = 7, RING = 8, LINE_GAP = 3;
 /* A place is the better the lower its cost. These are beside the pixels between label and point. */
-static const double COST_OF_CURVE = 14, COST_OF_SIDE = 0.5;
+static const double COST_OF_CURVE = 24, COST_OF_SIDE = 0.5;
 
 double label_width(const char *text, double font) {
     double width = 0; /* of DejaVu Sans, in parts of the font's size */
@@ -93,6 +93,12 @@ static bool free_of_points(const Scene *s, const Label *at) {
     return true;
 }
 
+static double cost_of_curves(const LabelField *field, LabelBox b) {
+    static const double WIDTH = 2; /* about half of a line's */
+    LabelBox wide = {b.left - WIDTH, b.bottom - WIDTH, b.right + WIDTH, b.top + WIDTH};
+    return COST_OF_CURVE * (double)labels_covered(field, wide);
+}
+
 static LabelBox box_around(double x, double y, const Label *l) {
     return (LabelBox){x - l->width / 2, y - l->height / 2, x + l->width / 2, y + l->height / 2};
 }
@@ -130,7 +136,7 @@ static void place_at(const Scene *s, Label *label, int first_ring) {
             try_place(&try, distance, k);
             double cost = try.has_leader ? distance : COST_OF_SIDE * k;
             if (cost >= best || !free_of_labels(s, &try) || !free_of_points(s, &try)) continue;
-            cost += COST_OF_CURVE * (double)labels_covered(s->field, try.box);
+            cost += cost_of_curves(s->field, try.box);
             if (cost >= best) continue;
             best = cost;
             *label = try;
@@ -149,8 +155,7 @@ static void place_along(const Scene *s, Label *label) {
             try.box = box_around(x, label->y + (above ? height : -height), label);
             double cost = 0.02 * (frame.right - x) + COST_OF_SIDE * other;
             if (cost >= best || !free_of_labels(s, &try)) continue;
-            LabelBox wide = {try.box.left - 2, try.box.bottom - 2, try.box.right + 2, try.box.top + 2};
-            cost += COST_OF_CURVE * (double)labels_covered(s->field, wide); /* curves have a width */
+            cost += cost_of_curves(s->field, try.box);
             if (cost >= best) continue;
             best = cost;
             *label = try;
