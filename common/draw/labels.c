@@ -93,10 +93,19 @@ static bool free_of_points(const Scene *s, const Label *at) {
     return true;
 }
 
-static double cost_of_curves(const LabelField *field, LabelBox b) {
+/* Of the pieces of curves that `box` would stand on or touch. */
+static double cost_of_curves(const LabelField *field, LabelBox box) {
     static const double WIDTH = 2; /* about half of a line's */
-    LabelBox wide = {b.left - WIDTH, b.bottom - WIDTH, b.right + WIDTH, b.top + WIDTH};
-    return COST_OF_CURVE * (double)labels_covered(field, wide);
+    LabelBox wide = {box.left - WIDTH, box.bottom - WIDTH, box.right + WIDTH, box.top + WIDTH};
+    LabelField curves = *field;
+    curves.point_count = 0;
+    return COST_OF_CURVE * (double)labels_covered(&curves, wide);
+}
+
+static double cost_of_points(const LabelField *field, LabelBox box) {
+    LabelField points = *field;
+    points.curve_count = 0;
+    return COST_OF_CURVE * (double)labels_covered(&points, box);
 }
 
 static LabelBox box_around(double x, double y, const Label *l) {
@@ -155,7 +164,7 @@ static void place_along(const Scene *s, Label *label) {
             try.box = box_around(x, label->y + (above ? height : -height), label);
             double cost = 0.02 * (frame.right - x) + COST_OF_SIDE * other;
             if (cost >= best || !free_of_labels(s, &try)) continue;
-            cost += cost_of_curves(s->field, try.box);
+            cost += cost_of_curves(s->field, try.box) + cost_of_points(s->field, try.box);
             if (cost >= best) continue;
             best = cost;
             *label = try;
