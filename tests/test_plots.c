@@ -304,6 +304,32 @@ static void test_difference(void) {
     for (int i = 0; i < 3; i++) free(folders[i]);
 }
 
+/* A key of any length leaves room for the curves. */
+static void test_long_keys(void) {
+    enum { MOST = 200 };
+    static const int counts[] = {2, 6, 20, MOST};
+    const double up[2] = {1, 2}, down[2] = {2, 1};
+    PlotSeries series[MOST];
+    char *png = in_folder("keys.png");
+    for (int i = 0; i < MOST; i++)
+        series[i] = (PlotSeries){i % 2 ? "a run of a name that is long" : "another",
+                                 NULL,
+                                 i % 3 ? up : down,
+                                 2,
+                                 PLOT_LINE,
+                                 0,
+                                 NULL};
+    for (int c = 0; c < COUNT_OF(counts); c++)
+        for (int panels = 1; panels <= 2; panels++) {
+            Plot below = {.series = series, .series_count = counts[c]};
+            Plot plot = {.series = series, .series_count = counts[c], .below = panels == 2 ? &below : NULL};
+            remove(png);
+            ok(plot_draw(&plot, png) && is_png(png, 960, panels == 2 ? 760 : 540),
+               "%d curves in the key, panels: %d", counts[c], panels);
+        }
+    free(png);
+}
+
 /* The pieces of the line that is drawn at this width, in an SVG of gnuplot's. */
 static int pieces_of_width(const char *svg, const char *width) {
     char *start = xprintf("stroke-width=\"%s\"", width);
@@ -444,6 +470,7 @@ int main(void) {
     test_loss();
     test_difference();
     test_hidden();
+    test_long_keys();
     test_other_gnuplots();
     file_remove(folder);
     free(folder);

@@ -78,17 +78,20 @@ static int key_columns(const Plot *plot, double room) {
     return (int)fmax(1, room / width);
 }
 
-/* How many rows of the key stand above the frame: one where that is enough, else none if there is a corner inside. */
+/* How many rows of the key stand above the frame: one where that is enough, else none if there is a corner inside, or
+ * if the rows would leave too little of the frame. */
 static int key_rows(const Plot *plot, const Axes *axes, LabelBox frame) {
     double width;
     int entries = measure_key(plot, &width), columns = key_columns(plot, frame.right - frame.left);
-    if (entries <= columns) return 1;
+    int rows = (entries + columns - 1) / columns;
+    if (rows <= 1) return 1;
+    if (rows * LINE > 0.5 * (frame.top - frame.bottom)) return 0;
     Field field = field_of(plot, axes, frame);
     int64_t hides;
     LabelBox place;
     key_corner(&field, &hides, &place);
     field_free(&field);
-    return hides > 0 ? (entries + columns - 1) / columns : 0;
+    return hides > 0 ? rows : 0;
 }
 
 static void plan_key(Panel *p) {
