@@ -56,8 +56,24 @@ train k --save-interval 1 --resume; same_weights a k step-000012 && losses k | d
 train r --resume && says r.out "^validation loss [0-9]" && grep -q '"val_loss": [0-9]' "$temp/r/report.json"; ok $? "resuming a finished run measures it again"
 train none --resume; [ $? = 1 ] && one_line_error none && says none.err "no checkpoint"; ok $? "nothing to resume"
 train r --resume --hidden-size 64; [ $? = 2 ] && one_line_error r && says r.err "hidden-size"; ok $? "another model is not resumed"
+train r --resume --optimizer sgd; [ $? = 2 ] && one_line_error r && says r.err "optimizer is sgd, but the run saved in .* has adamw (hint: use --optimizer adamw, or another"; ok $? "moments of another optimizer are not loaded"
+train sgd --optimizer sgd --stop-at-step 2; train sgd --resume; [ $? = 2 ] && one_line_error sgd && says sgd.err "optimizer is adamw, but the run saved in .* has sgd"; ok $? "... nor the other way round"
 cp -r "$temp/a" "$temp/damaged"; printf x | dd of="$temp/damaged/checkpoint/step-000012/model.safetensors" bs=1 seek=3000 conv=notrunc 2>/dev/null
 train damaged --resume; [ $? = 1 ] && one_line_error damaged && says damaged.err "model.safetensors" && says damaged.err "step-000008"; ok $? "a damaged checkpoint is refused by name, the previous one is offered"
+
+# ---- resumed with another batch: the windows go on, over the end of an epoch as well ----
+still=(--max-seq-length 64 --learning-rate 0 --min-lr 0 --max-steps 14 --eval-interval 0 --sample-interval 0)
+for i in $(seq 90); do echo "Story $i tells of $((i * 7)) things that came after the $((i - 1)) others.<|endoftext|>"; done >"$temp/text"
+build/prepare_data --text "$temp/text" --vocab-size 300 --output-dir "$temp/data" >"$temp/data.out" 2>&1; ok $? "data of less than 56 windows"
+for source in stories data; do
+    from=(); [ $source = data ] && from=(--data-dir "$temp/data")
+    train w4$source "${still[@]}" "${from[@]}"
+    train w$source "${still[@]}" "${from[@]}" --global-batch-size 8 --stop-at-step 2
+    train w$source "${still[@]}" "${from[@]}" --global-batch-size 4 --stop-at-step 4 --resume
+    train w$source "${still[@]}" "${from[@]}" --global-batch-size 16 --stop-at-step 6 --resume
+    check "8, then 4, then 16 windows a step: no gap and no repeat, $source" python3 tests/windows_consumed.py "$temp/w$source/loss.csv" "$temp/w4$source/loss.csv" 64 8 8 4 4 16 16
+done
+train r --resume --data-dir "$temp/data" --max-seq-length 256; [ $? = 1 ] && one_line_error r && says r.err "trained with another tokenizer .*the stories, without --data-dir"; ok $? "other data is refused before the model is compared"
 
 # ---- interrupted ----
 start i --max-steps 100000 --save-interval 0

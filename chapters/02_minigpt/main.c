@@ -14,7 +14,6 @@
 #include "common/config/args.h"
 #include "common/run/banner.h"
 #include "common/model/batch.h"
-#include "common/config/config_json.h"
 #include "common/model/generate.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
@@ -23,6 +22,7 @@
 #include "common/run/profile.h"
 #include "common/run/progress.h"
 #include "common/run/report.h"
+#include "common/run/resume.h"
 #include "common/run/snapshot.h"
 #include "datasets/corpus.h"
 
@@ -45,6 +45,7 @@ typedef struct {
     Optimizer *optimizer;
     Progress *progress;
     double peak_gflops;
+    int64_t next_window; /* windows trained on so far: the next step begins with this one */
 } Run;
 
 /* Text by the model as it is now; the draw moves with the step, so each sample is another story. */
@@ -75,12 +76,12 @@ static void draw_loss(const Run *run, bool behind) {
 static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t step, MetricsRow *row) {
     const Config *c = &run->config;
     Model *model = run->model;
-    batch_load(batch, run->data, SPLIT_TRAIN, step * c->global_batch);
+    batch_load(batch, run->data, SPLIT_TRAIN, run->next_window);
     tensor_set_scalar(seed, 1.0 / (double)batch->real); /* the loss is a mean over the real tokens */
     row->loss = 0;
     for (int64_t i = 0; i < c->num_microbatches; i++) {
         Batch part = batch_rows(batch, i * c->micro_batch, c->micro_batch);
-        Pass pass = {.training = true, .first_sample = step * c->global_batch + i * c->micro_batch};
+        Pass pass = {.training = true, .first_sample = run->next_window + i * c->micro_batch};
         tape_begin_microbatch(tape, i, c->num_microbatches);
 
         Tensor *x = model_embed(model, tape, &part.ids, &pass);
@@ -93,10 +94,11 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
         row->loss += sum / (double)batch->real;
     }
     row->grad_norm = optimizer_grad_norm(run->optimizer);
-    Pass first = {.training = true, .first_sample = step * c->global_batch};
+    Pass first = {.training = true, .first_sample = run->next_window};
     check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm, NULL);
     row->lr = schedule_lr(c, step);
     optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
+    run->next_window += c->global_batch;
 }
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
@@ -112,7 +114,7 @@ static MetricsRow train(Run *run) {
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
     Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     MetricsRow row = {.step = first,
-                      .tokens = first * c->global_batch * c->model.T,
+                      .tokens = run->next_window * c->model.T,
                       .loss = NAN,
                       .val_loss = NAN,
                       .lr = NAN,
@@ -136,7 +138,7 @@ static MetricsRow train(Run *run) {
 
         bool done = step + 1 == last || interrupt_requested();
         row.step = step + 1;
-        row.tokens = row.step * c->global_batch * c->model.T;
+        row.tokens = run->next_window * c->model.T;
         row.step_ms = 1e3 * seconds;
         row.tokens_per_s = (double)(c->global_batch * c->model.T) / seconds;
         row.val_loss = NAN;
@@ -146,7 +148,7 @@ static MetricsRow train(Run *run) {
         progress_step(run->progress, &row);
         if (every(c->sample_interval, row.step) && !done) show_sample(run, row.step);
         if (every(c->save_interval, row.step) || done)
-            snapshot_save(c, run->model, run->optimizer, run->data->tokenizer);
+            snapshot_save(c, run->model, run->optimizer, run->data->tokenizer, run->next_window);
         if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
         if (done) break;
     }
@@ -186,18 +188,6 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
     json_decref(report);
 }
 
-/* Goes on from the newest checkpoint in the output folder. */
-static void resume(Run *run) {
-    const Config *c = &run->config;
-    Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-    CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume", c->output_dir);
-    ModelConfig saved = snapshot_model_config(checkpoint);
-    config_check_same_model(&c->model, &saved, checkpoint->folder);
-    snapshot_warn_differences(checkpoint, c);
-    snapshot_load(checkpoint, run->model, run->optimizer, run->data->tokenizer);
-    checkpoint_close(checkpoint);
-}
-
 int main(int argc, char **argv) {
     Run run = {.config = args_parse(argc, argv, &program)};
     Config *c = &run.config;
@@ -218,7 +208,7 @@ int main(int argc, char **argv) {
     run.optimizer = optimizer_new(&run.model->params, c);
     file_make_folder(c->output_dir);
     file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
-    if (c->resume) resume(&run);
+    if (c->resume) run.next_window = resume_newest(c, run.model, run.optimizer, run.data->tokenizer);
     run.peak_gflops = machine_peak_gflops(run.device);
     print_banner(c, run.model, run.data, run.peak_gflops);
 

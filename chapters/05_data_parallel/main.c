@@ -17,13 +17,13 @@
 #include "chapters/05_data_parallel/waves_run.h"
 #include "common/run/banner.h"
 #include "common/comm/clock.h"
-#include "common/config/config_json.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
 #include "common/run/machine.h"
 #include "common/base/platform.h"
 #include "common/run/progress.h"
 #include "common/run/report.h"
+#include "common/run/resume.h"
 #include "common/run/snapshot.h"
 #include "datasets/corpus.h"
 
@@ -80,7 +80,7 @@ static MetricsRow train(Run *run) {
     int64_t first = r->optimizer->step, last = c->stop_at_step ? c->stop_at_step : c->max_steps;
     int64_t tokens = c->global_batch * c->model.T;
     MetricsRow row = {.step = first,
-                      .tokens = first * tokens,
+                      .tokens = r->next_window * c->model.T,
                       .loss = NAN,
                       .val_loss = NAN,
                       .lr = NAN,
@@ -105,7 +105,7 @@ static MetricsRow train(Run *run) {
         bool done = step + 1 == last;
         done |= interrupted(run);
         row.step = step + 1;
-        row.tokens = row.step * tokens;
+        row.tokens = r->next_window * c->model.T;
         row.step_ms = 1e3 * seconds;
         row.tokens_per_s = (double)tokens / seconds;
         row.val_loss = done || every(c->eval_interval, row.step) ? validate(run) : NAN;
@@ -113,7 +113,7 @@ static MetricsRow train(Run *run) {
             metrics_write(metrics, &row);
             progress_step(run->progress, &row);
             if (every(c->save_interval, row.step) || done)
-                snapshot_save(c, r->model, r->optimizer, run->data->tokenizer);
+                snapshot_save(c, r->model, r->optimizer, run->data->tokenizer, r->next_window);
             if (every(c->log_interval, row.step) && !done) draw_loss(run, true);
         }
         if (done) break;
@@ -135,18 +135,10 @@ static double peak_gflops(const Run *run) {
 
 /* Rank 0 reads its newest checkpoint, of a run on any number of devices, and tells the others. */
 static void resume(Run *run) {
-    const Config *c = &run->config;
-    if (speaks(run)) {
-        Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
-        CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
-              c->output_dir);
-        ModelConfig saved = snapshot_model_config(checkpoint);
-        config_check_same_model(&c->model, &saved, checkpoint->folder);
-        snapshot_warn_differences(checkpoint, c);
-        snapshot_load(checkpoint, run->replica->model, run->replica->optimizer, run->data->tokenizer);
-        checkpoint_close(checkpoint);
-    }
-    replica_broadcast(run->replica);
+    Replica *r = run->replica;
+    if (speaks(run))
+        r->next_window = resume_newest(&run->config, r->model, r->optimizer, run->data->tokenizer);
+    replica_broadcast(r);
 }
 
 static void print_mesh(const Mesh *mesh) {

@@ -35,7 +35,7 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     const Config *c = &r->config;
     profile_phase(r->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
-    int64_t first = step * c->global_batch + r->comm->rank * share; /* device d has the d-th slice */
+    int64_t first = r->next_window + r->comm->rank * share; /* device d has the d-th slice */
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
     profile_phase(r->profile, PHASE_REDUCE);
     double real_tokens = sum_over_devices(r, (double)r->batch.real);
@@ -70,6 +70,7 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     row->lr = schedule_lr(c, step);
     optimizer_step(r->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
     profile_phase(r->profile, PHASE_NONE);
+    r->next_window += c->global_batch;
 }
 
 static void broadcast(Replica *r, const Tensor *t) {
@@ -77,8 +78,10 @@ static void broadcast(Replica *r, const Tensor *t) {
 }
 
 void replica_broadcast(Replica *r) {
-    comm_broadcast(r->comm, &r->device->queue, &r->optimizer->step, sizeof(int64_t) / sizeof(int32_t),
-                   TYPE_I32, 0);
+    int64_t position[] = {r->optimizer->step, r->next_window};
+    comm_broadcast(r->comm, &r->device->queue, position, 2 * COUNT_OF(position), TYPE_I32, 0); /* halves */
+    r->optimizer->step = position[0];
+    r->next_window = position[1];
     for (int i = 0; i < r->model->params.count; i++) {
         broadcast(r, &r->model->params.items[i]->data);
         broadcast(r, &r->optimizer->m[i]);

@@ -20,7 +20,8 @@ typedef struct {
     Tape *tape;
     Batch batch; /* this device's slice of the global one */
     Tensor seed;
-    Profile *profile; /* NULL: nobody looks */
+    Profile *profile;    /* NULL: nobody looks */
+    int64_t next_window; /* windows trained on so far, by all devices: the next step begins with this one */
 } Replica;
 
 /* Every rank of comm calls it with the same config, whose data_parallel is the size of comm. The model's weights are a
@@ -28,10 +29,10 @@ typedef struct {
 Replica *replica_new(const Config *config, Comm *comm, Device *device, const Dataset *data);
 void replica_delete(Replica *r);
 
-/* Fills loss (the mean over the global batch), lr and grad_norm of the row: the same on every device. */
+/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the same on every device. */
 void replica_step(Replica *r, int64_t step, MetricsRow *row);
 
-/* Weights and moments of rank 0, and the steps that were made, for everyone: rank 0 has read a checkpoint. */
+/* Weights and moments of rank 0, the steps that were made and the windows they took, for everyone: rank 0 has read a checkpoint. */
 void replica_broadcast(Replica *r);
 
 #endif

@@ -92,6 +92,16 @@ ModelConfig config_model_from_json(const json_t *json, const char *where) {
     return config.model;
 }
 
+/* Ends the program: the flag is `here`, which does not go with a saved model or run (`what`) that has `there`. */
+static _Noreturn void refuse(const Flag *flag, const char *here, const char *there, const char *what,
+                             const char *where) {
+    char *take = flag->kind != FLAG_BOOL      ? xprintf("--%s %s", flag->name, there)
+                 : strcmp(there, "true") != 0 ? xprintf("--no-%s", flag->name)
+                                              : xprintf("--%s", flag->name);
+    fail(2, xprintf("use %s, or another --output-dir", take), "--%s is %s, but the %s saved in '%s' has %s",
+         flag->name, here, what, where, there);
+}
+
 void config_check_same_model(const ModelConfig *flags, const ModelConfig *saved, const char *where) {
     Config ours = {.model = *flags}, theirs = {.model = *saved};
     for (int i = 0; i < config_flag_count; i++) {
@@ -100,15 +110,35 @@ void config_check_same_model(const ModelConfig *flags, const ModelConfig *saved,
         Str here = {0}, there = {0};
         flag_print(flag, &ours, &here);
         flag_print(flag, &theirs, &there);
-        if (strcmp(here.data, there.data) != 0) {
-            char *take = flag->kind != FLAG_BOOL      ? xprintf("--%s %s", flag->name, there.data)
-                         : strcmp(there.data, "true") ? xprintf("--no-%s", flag->name)
-                                                      : xprintf("--%s", flag->name);
-            fail(2, xprintf("use %s, or another --output-dir", take),
-                 "--%s is %s, but the model saved in '%s' has %s", flag->name, here.data, where, there.data);
-        }
+        if (strcmp(here.data, there.data) != 0) refuse(flag, here.data, there.data, "model", where);
         str_free(&here);
         str_free(&there);
+    }
+}
+
+Config config_with_saved(const Config *flags, const json_t *saved) {
+    Config config = *flags;
+    for (int i = 0; i < config_flag_count; i++) {
+        const Flag *flag = &config_flags[i];
+        if (!(flag->group & (ARGS_BATCH | ARGS_TRAIN))) continue;
+        char *key = key_of(flag), *text = json_to_text(flag, json_object_get(saved, key));
+        if (text) free(flag_set(flag, &config, text));
+        free(text);
+        free(key);
+    }
+    return config;
+}
+
+void config_check_same_optimizer(const Config *flags, const json_t *saved, const char *where) {
+    Config theirs = config_with_saved(flags, saved);
+    if (theirs.optimizer == flags->optimizer) return;
+    for (int i = 0; i < config_flag_count; i++) {
+        const Flag *flag = &config_flags[i];
+        if (flag->offset != offsetof(Config, optimizer)) continue;
+        Str here = {0}, there = {0};
+        flag_print(flag, flags, &here);
+        flag_print(flag, &theirs, &there);
+        refuse(flag, here.data, there.data, "run", where);
     }
 }
 

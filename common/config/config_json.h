@@ -17,6 +17,13 @@ ModelConfig config_model_from_json(const json_t *json, const char *where);
 /* Ends the program, exit 2, naming the first flag whose model differs from the one saved in `where`. */
 void config_check_same_model(const ModelConfig *flags, const ModelConfig *saved, const char *where);
 
+/* The same for --optimizer, whose moments could not be loaded: against a whole saved configuration. One that does not
+ * say which it was passes. */
+void config_check_same_optimizer(const Config *flags, const json_t *saved, const char *where);
+
+/* The flags, but with the batch and the training settings that were saved, where they are there and sound. */
+Config config_with_saved(const Config *flags, const json_t *saved);
+
 /* What differs between the flags of a run and the saved ones of the run that it resumes, of all that shapes its numbers:
  * "--seed 2 (was 1), ..."; NULL: nothing. The caller frees it. */
 char *config_differences(const Config *flags, const json_t *saved);

@@ -1,6 +1,5 @@
 /* data: where training examples come from. A Dataset gives windows of T tokens by index, so the order of the
- * data is a function of (step, row in the global batch) and never of the mesh: row r of step s is window
- * s * global_batch_size + r.
+ * data is never one of the mesh: a step takes the next global_batch_size windows, row r of it the r-th of them.
  *
  * Two sources: token shards on disk (data_open_shards below) and the stories that are made on
  * the fly (datasets/corpus.h). */

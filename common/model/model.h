@@ -32,8 +32,9 @@ typedef struct {
 
 /* What a pass through the model needs to know. */
 typedef struct {
-    bool training;          /* dropout is active */
-    int64_t first_sample;   /* step * global batch + row of the first window: what dropout draws from */
+    bool training; /* dropout is active */
+    int64_t
+        first_sample; /* number of the first window among all that were trained on: what dropout draws from */
     int64_t first_position; /* of the first token, when generating */
     KeyValueCache *caches;  /* one for each layer when generating, else NULL */
 } Pass;

@@ -48,17 +48,29 @@ static char *hash_text(const Tokenizer *tokenizer) {
     return xprintf("%016" PRIx64, tokenizer_hash(tokenizer));
 }
 
+void snapshot_check_tokenizer(const Checkpoint *checkpoint, const json_t *state, const Tokenizer *tokenizer) {
+    const char *saved = json_string_value(json_object_get(state, "tokenizer_hash"));
+    const char *data = json_string_value(json_object_get(json_object_get(state, "config"), "data_dir"));
+    char *hash = hash_text(tokenizer);
+    CHECK(saved && !strcmp(saved, hash),
+          xprintf("go on with the data that it was trained on: %s%s; or choose another --output-dir",
+                  data ? "--data-dir " : "the stories, without --data-dir", data ? data : ""),
+          "'%s' was trained with another tokenizer (%s, not %s)", checkpoint->folder, saved ? saved : "none",
+          hash);
+    free(hash);
+}
+
 void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
-                   const Tokenizer *tokenizer) {
+                   const Tokenizer *tokenizer, int64_t next_window) {
     CheckpointWriter *writer = checkpoint_begin(config->output_dir, optimizer->step);
     Arrays w = weights(model), m = moments(optimizer);
     checkpoint_put_arrays(writer, "model.safetensors", w.items, w.count);
     checkpoint_put_arrays(writer, "optimizer.safetensors", m.items, m.count);
     tokenizer_save(tokenizer, checkpoint_put_file(writer, "tokenizer.json"));
     char *hash = hash_text(tokenizer);
-    json_t *state = json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)optimizer->step, "next_window",
-                              (json_int_t)(optimizer->step * config->global_batch), "tokenizer_hash", hash,
-                              "config", config_to_json(config));
+    json_t *state =
+        json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)optimizer->step, "next_window",
+                  (json_int_t)next_window, "tokenizer_hash", hash, "config", config_to_json(config));
     checkpoint_put_json(writer, "state.json", state);
     checkpoint_commit(writer);
     json_decref(state);
@@ -79,11 +91,7 @@ ModelConfig snapshot_model_config(const Checkpoint *checkpoint) {
 void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimizer,
                    const Tokenizer *tokenizer) {
     json_t *state = checkpoint_read_json(checkpoint, "state.json");
-    const char *saved = json_string_value(json_object_get(state, "tokenizer_hash"));
-    char *hash = hash_text(tokenizer);
-    CHECK(saved && !strcmp(saved, hash), "use the data that the checkpoint was trained on",
-          "'%s' was trained with another tokenizer (%s, not %s)", checkpoint->folder, saved ? saved : "none",
-          hash);
+    snapshot_check_tokenizer(checkpoint, state, tokenizer);
     Arrays w = weights(model);
     checkpoint_read_arrays(checkpoint, "model.safetensors", w.items, w.count);
     free_arrays(w);
@@ -93,14 +101,5 @@ void snapshot_load(const Checkpoint *checkpoint, Model *model, Optimizer *optimi
         free_arrays(m);
         optimizer->step = checkpoint->step;
     }
-    json_decref(state);
-    free(hash);
-}
-
-void snapshot_warn_differences(const Checkpoint *checkpoint, const Config *config) {
-    json_t *state = checkpoint_read_json(checkpoint, "state.json");
-    char *differences = config_differences(config, json_object_get(state, "config"));
-    if (differences) warn("the run goes on with other flags than it was saved with: %s", differences);
-    free(differences);
     json_decref(state);
 }

@@ -1,0 +1,41 @@
+#include "common/run/resume.h"
+
+#include "common/config/config_json.h"
+#include "common/run/snapshot.h"
+
+#include <stdlib.h>
+
+static void warn_differences(const Config *config, const json_t *saved) {
+    char *differences = config_differences(config, saved);
+    if (differences) warn("the run goes on with other flags than it was saved with: %s", differences);
+    free(differences);
+}
+
+static int64_t saved_position(const json_t *state, const char *where, int64_t T) {
+    const json_t *value = json_object_get(state, "next_window");
+    int64_t windows = json_integer_value(value);
+    CHECK(json_is_integer(value) && windows >= 0 && windows <= INT64_MAX / 4 / T,
+          "the file is damaged or not a checkpoint's; take another checkpoint",
+          "'%s' does not say how many windows were consumed (next_window)", where);
+    return windows;
+}
+
+int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer) {
+    Checkpoint *checkpoint = checkpoint_open_latest(config->output_dir);
+    CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
+          config->output_dir);
+    char *path = checkpoint_path(checkpoint, "state.json");
+    json_t *state = checkpoint_read_json(checkpoint, "state.json");
+    const json_t *saved = json_object_get(state, "config");
+    snapshot_check_tokenizer(checkpoint, state, tokenizer);
+    ModelConfig saved_model = config_model_from_json(saved, path);
+    config_check_same_model(&config->model, &saved_model, checkpoint->folder);
+    config_check_same_optimizer(config, saved, checkpoint->folder);
+    int64_t windows = saved_position(state, path, config->model.T);
+    warn_differences(config, saved);
+    snapshot_load(checkpoint, model, optimizer, tokenizer);
+    json_decref(state);
+    checkpoint_close(checkpoint);
+    free(path);
+    return windows;
+}

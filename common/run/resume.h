@@ -1,0 +1,16 @@
+/* resume: a training run goes on from the newest checkpoint in its output folder. Settings are compared before anything
+ * is loaded: those with which nothing can be loaded (tokenizer, model, optimizer) are refused, and the others that shape
+ * a run's numbers are named in a warning. */
+#ifndef RESUME_H
+#define RESUME_H
+
+#include "common/config/config.h"
+#include "common/data/tokenizer.h"
+#include "common/model/model.h"
+#include "common/model/optim.h"
+
+/* Fills the weights, the moments and the step. Returns the number of training windows that the run has consumed, which
+ * is the first one of its next step, whatever the batch size was before and is now. */
+int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer);
+
+#endif
