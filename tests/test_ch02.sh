@@ -61,6 +61,17 @@ train sgd --optimizer sgd --stop-at-step 2; train sgd --resume; [ $? = 2 ] && on
 cp -r "$temp/a" "$temp/damaged"; printf x | dd of="$temp/damaged/checkpoint/step-000012/model.safetensors" bs=1 seek=3000 conv=notrunc 2>/dev/null
 train damaged --resume; [ $? = 1 ] && one_line_error damaged && says damaged.err "model.safetensors" && says damaged.err "step-000008"; ok $? "a damaged checkpoint is refused by name, the previous one is offered"
 
+# ---- resumed with another schedule: the warning names the rate of the next step, before and after ----
+train s --stop-at-step 5
+lr() { awk -F, -v step="$2" '$1 == step { printf "%.4g", $5 }' "$temp/$1/loss.csv"; }
+was=$(lr a 6)
+for flags in "--max-steps 700" "--learning-rate 0.001" "--min-lr 0.003" "--warmup-ratio 0.9"; do
+    # shellcheck disable=SC2086
+    rm -rf "$temp/s2"; cp -r "$temp/s" "$temp/s2"; train s2 $flags --stop-at-step 6 --resume
+    [ "$(lr s2 6)" != "$was" ] && says s2.err "warning: .*; the learning rate of step 6 is $(lr s2 6), as saved it would have been $was$"; ok $? "$flags: both rates"
+done
+rm -rf "$temp/s2"; cp -r "$temp/s" "$temp/s2"; train s2 --weight-decay 0.2 --resume; says s2.err "weight-decay" && ! says s2.err "learning rate"; ok $? "the same rate: nothing of it"
+
 # ---- resumed with another batch: the windows go on, over the end of an epoch as well ----
 still=(--max-seq-length 64 --learning-rate 0 --min-lr 0 --max-steps 14 --eval-interval 0 --sample-interval 0)
 for i in $(seq 90); do echo "Story $i tells of $((i * 7)) things that came after the $((i - 1)) others.<|endoftext|>"; done >"$temp/text"

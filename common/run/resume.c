@@ -5,9 +5,24 @@
 
 #include <stdlib.h>
 
-static void warn_differences(const Config *config, const json_t *saved) {
+/* The learning rate is what a loss curve shows at once: the rate of the next step, by the schedule of these flags and by
+ * the saved one, where the two differ. */
+static void print_rates(const Config *config, const json_t *saved, int64_t step, Str *text) {
+    Config before = config_with_saved(config, saved);
+    double is = schedule_lr(config, step), was = schedule_lr(&before, step);
+    if (step >= config->max_steps || is == was) return;
+    str_printf(text, "; the learning rate of step %lld is %.4g, as saved it would have been %.4g",
+               (long long)step + 1, is, was);
+}
+
+static void warn_differences(const Config *config, const json_t *saved, int64_t step) {
     char *differences = config_differences(config, saved);
-    if (differences) warn("the run goes on with other flags than it was saved with: %s", differences);
+    if (!differences) return;
+    Str text = {0};
+    str_printf(&text, "the run goes on with other flags than it was saved with: %s", differences);
+    print_rates(config, saved, step, &text);
+    warn("%s", text.data);
+    str_free(&text);
     free(differences);
 }
 
@@ -32,7 +47,7 @@ int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, 
     config_check_same_model(&config->model, &saved_model, checkpoint->folder);
     config_check_same_optimizer(config, saved, checkpoint->folder);
     int64_t windows = saved_position(state, path, config->model.T);
-    warn_differences(config, saved);
+    warn_differences(config, saved, checkpoint->step);
     snapshot_load(checkpoint, model, optimizer, tokenizer);
     json_decref(state);
     checkpoint_close(checkpoint);
