@@ -32,6 +32,7 @@ for key in chapter arguments machine devices threads_per_device parameters matmu
 done
 says a.out "a sample at step 6"; ok $? "a sample on the way"
 tail -1 "$temp/a.out" | grep -q "$temp/a/loss.png"; ok $? "the last line says where the picture is"
+PATH=/nowhere train bare --max-steps 2; [ "$(tail -1 "$temp/bare.out")" = "in $temp/bare: checkpoints; not drawn, as a warning says: loss.png" ] && grep -q "warning: no picture .*there is no gnuplot" "$temp/bare.err"; ok $? "without gnuplot it does not promise a picture"
 grep -q $'\r' "$temp/a.out"; [ $? = 1 ]; ok $? "no carriage returns in a pipe"
 [ "$(ls "$temp/a/checkpoint" | tr '\n' ' ')" = "step-000008 step-000012 " ]; ok $? "the last two checkpoints are kept"
 

@@ -32,6 +32,7 @@ for op in "linear ffn_up" attention gelu "layernorm norm1" add "embedding token"
 [ "$(sed '1,/^---- other batches/d; /^---- /,$d' "$temp/a.out" | grep -cE '^ +(8|16|32|64|128|256) ')" = 6 ]; ok $? "six batches"
 sed '1,/^---- other numbers/d' "$temp/a.out" | grep -qE '^ +1 .*100%'; ok $? "one thread"
 tail -1 "$temp/a.out" | grep -q "$temp/a/roofline.png"; ok $? "the last line says where the picture is"
+PATH=/nowhere measure bare --sweep none; [ "$(tail -1 "$temp/bare.out")" = "in $temp/bare: trace.json; not drawn, as a warning says: bandwidth.png, roofline.png" ]; ok $? "without gnuplot it promises none"
 [ -s "$temp/a.err" ]; [ $? = 1 ]; ok $? "nothing on stderr"
 
 # ---- the trace ----

@@ -427,7 +427,8 @@ static void test_other_gnuplots(void) {
     } failures[] = {{"none", NULL, "there is no gnuplot"},
                     {"one that fails", "#!/bin/sh\necho half\necho broken >&2\nexit 1\n", "gnuplot failed"},
                     {"one that draws nothing", "#!/bin/sh\nexit 0\n", "gnuplot failed"},
-                    {"one that dies half-way", "#!/bin/sh\necho half\nkill -9 $$\n", "gnuplot failed"}};
+                    {"one that dies half-way", "#!/bin/sh\necho half\nkill -9 $$\n", "gnuplot failed"},
+                    {"one that meets a full disk", "#!/bin/sh\necho half\n", "gnuplot left half of it"}};
     for (int i = 0; i < COUNT_OF(failures); i++) {
         file_write(png, "old", 3);
         Exit e = expect_exit(draw_twice, &(Gnuplot){failures[i].script, png});
@@ -442,12 +443,13 @@ static void test_other_gnuplots(void) {
     ok(e.status == 20 && strstr(e.text, "'/nowhere/x.png': No such file or directory"),
        "a folder that is missing: %s", e.text);
 
-    char *script = xprintf(
-        "#!/bin/sh\necho call >> %s\nwhile [ ! -e %s ]; do /bin/sleep 0.01; done\necho drawn\n", calls, go);
+    char *script = xprintf("#!/bin/sh\necho call >> %s\nwhile [ ! -e %s ]; do /bin/sleep 0.01; done\nprintf "
+                           "'IEND\\256B`\\202\\n'\n",
+                           calls, go);
     remove(png);
     e = expect_exit(draw_behind, &(Gnuplot){script, png});
     char *drawn = file_exists(png) ? file_read(png, NULL) : xstrdup("");
-    ok(e.status == 35 && !*e.text && !strcmp(drawn, "drawn\n"),
+    ok(e.status == 35 && !*e.text && !strcmp(drawn, "IEND\xae\x42\x60\x82\n"),
        "a slow one holds nobody up, and leaves no zombie: %d %s", e.status, e.text);
     e = expect_exit(plot_missing_run, png);
     ok(e.status == 0 && strstr(e.text, "warning: '/nowhere/loss.csv': No such file"),

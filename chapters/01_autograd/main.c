@@ -16,6 +16,7 @@
 #include "chapters/01_autograd/tour.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
+#include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/metrics.h"
 #include "common/model/mlp.h"
@@ -233,6 +234,6 @@ int main(int argc, char **argv) {
     if (begin(PART_TAPE, "tensors and the tape")) tour();
     if (begin(PART_CHECK, "gradients against finite differences")) right &= check_gradients();
     if (begin(PART_TRAIN, "a network on noisy waves")) fit_waves(argc, argv);
-    if (options.part != PART_TAPE && options.part != PART_CHECK) printf("pictures are in %s\n", folder);
+    pictures_print_place(folder, NULL, NULL);
     return right ? 0 : 1;
 }

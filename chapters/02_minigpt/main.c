@@ -17,6 +17,7 @@
 #include "common/model/generate.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
+#include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/metrics.h"
 #include "common/run/profile.h"
@@ -223,7 +224,7 @@ int main(int argc, char **argv) {
     progress_end(run.progress);
     draw_loss(&run, false);
     print_result(run.data, row.val_loss);
-    printf("pictures and checkpoints are in %s: look at %s/loss.png\n", c->output_dir, c->output_dir);
+    pictures_print_place(c->output_dir, "checkpoints", "loss.png");
 
     optimizer_delete(run.optimizer);
     model_delete(run.model);

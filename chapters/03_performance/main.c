@@ -14,6 +14,7 @@
 #include "chapters/03_performance/sweep.h"
 #include "common/run/banner.h"
 #include "common/base/interrupt.h"
+#include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/progress.h"
 #include "common/run/report.h"
@@ -200,7 +201,7 @@ int main(int argc, char **argv) {
         begin("other numbers of threads");
         sweep_threads(c, data, settings.point_seconds);
     }
-    printf("\npictures%s are in %s: look at %s/roofline.png\n", settings.trace ? " and trace.json" : "",
-           c->output_dir, c->output_dir);
+    printf("\n");
+    pictures_print_place(c->output_dir, settings.trace ? "trace.json" : NULL, "roofline.png");
     return data_close(data), 0;
 }

@@ -19,6 +19,7 @@
 #include "chapters/04_collectives/layouts.h"
 #include "chapters/04_collectives/moves.h"
 #include "common/comm/clock.h"
+#include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/report.h"
 
@@ -209,7 +210,8 @@ int main(int argc, char **argv) {
 
     write_report(&lesson, &results, argc, argv, began);
     if (!right) printf("\nsomething above is not as it should be\n");
-    printf("\npictures and report.json are in %s\n", lesson.folder);
+    printf("\n");
+    pictures_print_place(lesson.folder, "report.json", NULL);
     json_decref(results.playground);
     lesson_free(&lesson);
     return right ? 0 : 1;

@@ -19,6 +19,7 @@
 #include "common/comm/clock.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
+#include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/base/platform.h"
 #include "common/run/progress.h"
@@ -232,7 +233,7 @@ int main(int argc, char **argv) {
         data_close(run.data);
     }
     if (!c->prompt && !c->print_data && !c->print_model)
-        printf("pictures%s are in %s\n", run.replica ? " and checkpoints" : "", c->output_dir);
+        pictures_print_place(c->output_dir, run.replica ? "checkpoints" : NULL, NULL);
     device_delete(device);
     comm_close(world);
     return right ? 0 : 1;

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "common/draw/gnuplot.h"
 
+#include "common/draw/pictures.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -49,6 +51,7 @@ void gnuplot_terminal(Str *script, const char *path, int width, int height) {
 /* Says it once: a run redraws its picture many times. */
 static void complain(const char *path, const char *why) {
     static bool said;
+    pictures_note(path, false);
     if (!said) warn("no picture '%s': %s", path, why);
     said = true;
 }
@@ -100,18 +103,36 @@ bool gnuplot_start(GnuplotJob *job, const Str *text, const char *path) {
     return started;
 }
 
+/* Does the file end as a picture of its kind does? gnuplot takes it for a success when the disk is full. */
+static bool whole(const GnuplotJob *job) {
+    size_t length = strlen(job->path), bytes;
+    bool svg = length > 4 && !strcmp(job->path + length - 4, ".svg");
+    const char *end = svg ? "</svg>" : "IEND\xae\x42\x60\x82";
+    char *data = file_read(job->temporary, &bytes);
+    while (bytes && data[bytes - 1] == '\n') bytes--;
+    bool ends = bytes >= strlen(end) && !memcmp(data + bytes - strlen(end), end, strlen(end));
+    free(data);
+    return ends;
+}
+
 bool gnuplot_collect(GnuplotJob *job, bool *drawn) {
     int status = 0;
     struct stat info;
     pid_t ended = waitpid(job->child, &status, WNOHANG);
     if (ended == 0 || (ended < 0 && errno == EINTR)) return false;
     /* ended < 0: somebody else waited for it, and the file must speak for itself */
-    *drawn = (ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) &&
-             stat(job->temporary, &info) == 0 && info.st_size > 0 && rename(job->temporary, job->path) == 0;
-    if (!*drawn) {
+    bool fine = (ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) &&
+                stat(job->temporary, &info) == 0 && info.st_size > 0;
+    bool cut = fine && !whole(job);
+    *drawn = fine && !cut && rename(job->temporary, job->path) == 0;
+    if (*drawn) {
+        pictures_note(job->path, true);
+    } else {
         unlink(job->temporary);
         complain(job->path,
-                 "gnuplot failed (hint: it must be version 5 or later, with the pngcairo and svg terminals)");
+                 cut ? "gnuplot left half of it (hint: is the disk full?)"
+                     : "gnuplot failed (hint: it must be version 5 or later, with the pngcairo and svg "
+                       "terminals)");
     }
     forget(job);
     return true;
