@@ -455,6 +455,10 @@ def check(path):
 
 
 def main(arguments):
+    unknown = [a for a in arguments if a.startswith("--") and a not in ("--check", "--text")]
+    if unknown:
+        print(__doc__)
+        return 0 if unknown == ["--help"] else 2
     checking, cells = "--check" in arguments, "--text" not in arguments
     paths = [FOLDER / pathlib.Path(a).name for a in arguments if not a.startswith("--")]
     paths = paths or lessons()
@@ -481,7 +485,7 @@ def main(arguments):
         print(f"1..{count}")
     else:
         rewrite_readme()
-    return 1 if failed else 0
+    return 1 if failed or (checking and not count) else 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ static inline double worse(double a, double b) { return isnan(b) || b > a ? b : 
 
 static inline int tap_done(void) {
     printf("1..%d\n", tap_count);
-    return tap_failures != 0;
+    return tap_failures != 0 || tap_count == 0; /* a test that looked at nothing has shown nothing */
 }
 
 #endif

@@ -181,10 +181,16 @@ static void test_compare_refuses(void) {
                  {"a b c", "3 given", 2},
                  {"a nowhere", "there is no 'nowhere'", 2},
                  {"a .", "'.' is not a run", 2},
+                 {"none.safetensors none.safetensors", "nothing to compare in 'none.safetensors'", 2},
+                 {"rowless rowless", "no row of losses and no tensor", 2},
                  {"a a/checkpoint/step-000030", "things of two kinds", 2},
                  {"a/loss.csv a/loss.csv", "is not a run", 2},
                  {"damaged a", "line 3 is damaged", 1},
                  {"torn a", "file 'state.json' is damaged", 1}};
+    char *none = xprintf("%s/none.safetensors", folder);
+    safetensors_write(none, NULL, 0, NULL);
+    free(none);
+    write_run("rowless", (Variant){.odd_element = -1});
     write_run("damaged", PLAIN);
     write_run("torn", PLAIN);
     char *csv = xprintf("%s/damaged/loss.csv", folder),
@@ -234,6 +240,8 @@ static void test_plot_runs(void) {
     ok(says(&o, 2, "'--token' is not a flag"), "no such flag: %s", o.line);
     o = run("plot_runs both.png a nowhere");
     ok(says(&o, 2, "no run in 'nowhere'"), "no run: %s", o.line);
+    o = run("plot_runs both.png a rowless");
+    ok(says(&o, 2, "nothing to draw in 'rowless/loss.csv'"), "no losses: %s", o.line);
     o = run("plot_runs both.png");
     ok(says(&o, 2, "at least one run"), "no runs: %s", o.line);
     o = run("plot_runs nowhere/x.png a");

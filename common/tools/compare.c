@@ -4,7 +4,7 @@
  *
  * A and B are two runs (output folders: loss.csv row by row, then the newest checkpoints), two checkpoint
  * folders, or two safetensors files. Exit status 0: the same bits; 1: they differ, or one is damaged; 2: not
- * comparable. Not compared is what says where a run was kept, how long it took, whether it was interrupted or watched,
+ * comparable, or nothing in them to compare. Not compared is what says where a run was kept, how long it took, whether it was interrupted or watched,
  * and how many devices shared it in which way: step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume,
  * --stop-at-step, --trace, --num-microbatches, --overlap, --bucket-size, --clock and --device-model. */
 #include "common/run/checkpoint.h"
@@ -270,6 +270,9 @@ int main(int argc, char **argv) {
         compare_newest(a, b, &tensors, &others);
     }
     bool differ = rows.different || tensors.different || others.different;
+    CHECK_USAGE(differ || rows.compared || tensors.compared,
+                "a comparison of nothing proves nothing: name runs that have made a step",
+                "there is nothing to compare in '%s' and '%s': no row of losses and no tensor", a, b);
     if (differ)
         printf("different: %lld of %lld rows, %lld of %lld tensors, %lld other files\n",
                (long long)rows.different, (long long)rows.compared, (long long)tensors.different,

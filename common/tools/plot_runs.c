@@ -19,10 +19,21 @@ static double number_or_nan(const json_t *report, const char *key) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
+static bool has_losses(const char *csv) {
+    MetricsTable table = metrics_read(csv);
+    bool found = false;
+    for (int64_t i = 0; i < table.count; i++)
+        found |= !isnan(table.rows[i].loss) || !isnan(table.rows[i].val_loss);
+    metrics_free(&table);
+    return found;
+}
+
 static LossCurve describe_run(const char *folder) {
     char *csv = xprintf("%s/loss.csv", folder), *path = xprintf("%s/report.json", folder);
     CHECK_USAGE(file_exists(csv), "name the output folders of runs, such as runs/02_minigpt",
                 "no run in '%s': no '%s'", folder, csv);
+    CHECK_USAGE(has_losses(csv), "name runs that have made a step",
+                "there is nothing to draw in '%s': no loss", csv);
     json_t *report = json_load_file(path, 0, NULL); /* NULL, and so no lines, when there is none */
     LossCurve curve = {folder, folder, number_or_nan(report, "entropy_floor"),
                        number_or_nan(report, "trigram_loss")};
