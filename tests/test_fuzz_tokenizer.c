@@ -164,6 +164,9 @@ static void walk(void *argument) {
         str_free(&s);
         use(load);
         target->progress->loaded++;
+        /* a file that was read may have been warned of: what counts is what the next one is told */
+        CHECK(ftruncate(STDERR_FILENO, 0) == 0 && lseek(STDERR_FILENO, 0, SEEK_SET) == 0, NULL,
+              "cannot empty stderr");
     }
     free(file);
     free(load);

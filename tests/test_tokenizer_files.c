@@ -240,6 +240,59 @@ static void check_pair(void) {
     free(merges);
 }
 
+/* ---- merges that are missing ---- */
+
+static void expect_warning(const char *name, const char *part, const char *what) {
+    char *path = xprintf("%s/%s", folder, name);
+    Exit e = expect_exit(load, path);
+    if (!ok(e.status == 0 && !strchr(e.text, '\n') && strstr(e.text, ": warning: ") && strstr(e.text, part),
+            "%s: '%s'", what, part))
+        printf("# status %d: %s\n", e.status, e.text);
+    free(path);
+}
+
+/* The fixture makes each of its 443 merged tokens once. */
+static void check_cut_merges(void) {
+    size_t vocab_bytes, merges_bytes;
+    char *vocab = file_read(FIXTURES "gpt2/vocab.json", &vocab_bytes);
+    char *merges = file_read(FIXTURES "gpt2/merges.txt", &merges_bytes), *end = merges;
+    write_file("vocab.json", vocab, vocab_bytes);
+    write_file("merges.txt", merges, merges_bytes);
+    expect_refusal(".", NULL, "vocab.json and merges.txt, whole");
+    for (int line = 0; line < 1 + 400; line++) end = strchr(end, '\n') + 1;
+    write_file("merges.txt", merges, (size_t)(end - merges));
+    expect_warning(".", "merges.txt' has no merge that makes 43 of its vocabulary's 700 tokens",
+                   "43 merges cut off");
+    write_file("merges.txt", "", 0);
+    expect_warning(".", "makes 443 of", "an empty merges.txt");
+    end = strchr(strchr(merges, '\n') + 1, '\n');
+    write_file("merges.txt", merges, (size_t)(end - merges));
+    expect_warning(".", "makes 442 of", "cut at the end of a line");
+    remove_file("vocab.json");
+    remove_file("merges.txt");
+
+    write_file("encoder.json", vocab, vocab_bytes);
+    expect_refusal(".", "no tokenizer in the folder", "encoder.json alone");
+    write_file("vocab.bpe", merges, merges_bytes);
+    expect_refusal(".", NULL, "OpenAI's names");
+    Tokenizer *theirs = tokenizer_load(folder), *same = tokenizer_load(FIXTURES "gpt2");
+    ok(tokenizer_hash(theirs) == tokenizer_hash(same), "OpenAI's names: the same tokenizer");
+    tokenizer_free(theirs);
+    tokenizer_free(same);
+    write_file("vocab.bpe", merges, (size_t)(end - merges));
+    expect_warning(".", "vocab.bpe' has no merge that makes 442 of", "vocab.bpe cut short");
+
+    json_t *root = json_load_file(FIXTURES "tokenizer.json", 0, NULL);
+    json_array_clear(json_object_get(json_object_get(root, "model"), "merges"));
+    char *text = json_dumps(root, 0);
+    write_file("tokenizer.json", text, strlen(text));
+    expect_warning("tokenizer.json", "makes 443 of", "a tokenizer.json without merges");
+    free(text);
+    json_decref(root);
+    free(vocab);
+    free(merges);
+}
+
 /* ---- calls ---- */
 
 static void decode_beyond(void *id) {
@@ -276,6 +329,7 @@ int main(int argc, char **argv) {
     check_changes();
     check_texts();
     check_pair();
+    check_cut_merges();
     check_calls();
     file_remove(folder);
     free(folder);

@@ -27,9 +27,10 @@ typedef struct {
  * occurs most often; of equals, the one with the smaller left id, then right id. So the result is the same
  * with any number of threads, and Hugging Face's trainer learns the same merges. */
 Tokenizer *tokenizer_train(const char *text, size_t bytes, int vocab_size);
-/* A tokenizer.json (byte-level BPE), or a folder that holds tokenizer.json, or vocab.json + merges.txt. It
- * must have all 256 bytes and END_OF_TEXT. Anything else, damaged or of a kind that would encode differently,
- * ends the program with a message that names file and place. */
+/* A tokenizer.json (byte-level BPE), or a folder that holds tokenizer.json, or vocab.json + merges.txt, or the same two
+ * under OpenAI's names, encoder.json + vocab.bpe. It must have all 256 bytes and END_OF_TEXT. Anything else, damaged or
+ * of a kind that would encode differently, ends the program with a message that names file and place. Tokens that no
+ * merge makes, a sign of a list cut short, are counted in a warning. */
 Tokenizer *tokenizer_load(const char *path);
 /* Writes a tokenizer.json, which Hugging Face's library reads and then encodes alike. */
 void tokenizer_save(const Tokenizer *tokenizer, const char *path);

@@ -6,6 +6,7 @@
  * documents get END_OF_TEXT. */
 #include "common/data/tokenizer_internal.h"
 
+#include "common/base/platform.h"
 #include "common/data/byte_alphabet.h"
 
 #include <jansson.h>
@@ -219,19 +220,37 @@ static void read_merges(Loader *l, const json_t *merges) {
 
 /* ---- the two kinds of files ---- */
 
-static Tokenizer *finish(Loader *l, json_t *root) {
+/* A list of merges that was cut short, by a broken download say, is a list of merges: only the vocabulary tells that some
+ * are missing. A token that nothing makes does no harm by itself, so this is no error. */
+static void warn_of_unmade(const Tokenizer *t, const char *merges_path) {
+    bool *known = xcalloc((size_t)t->vocabulary.count, sizeof *known);
+    for (int byte = 0; byte < 256; byte++) known[t->byte_token[byte]] = true;
+    for (int32_t i = 0; i < t->added_count; i++) known[t->added[i].id] = true;
+    for (int32_t i = 0; i < t->merge_count; i++) known[t->merges[i].result] = true;
+    int32_t unmade = 0;
+    for (int32_t id = 0; id < t->vocabulary.count; id++) unmade += !known[id];
+    if (unmade && platform_rank() <= 0)
+        warn("'%s' has no merge that makes %d of its vocabulary's %d tokens, which are neither bytes nor "
+             "special: no text "
+             "will be cut into them; is the file complete?",
+             merges_path, unmade, t->vocabulary.count);
+    free(known);
+}
+
+static Tokenizer *finish(Loader *l, json_t *root, const char *merges_path) {
     json_decref(root);
     free(l->text);
     free(l->is_added);
-    return tokenizer_new(l->vocabulary, l->merges, l->merge_count, l->added, l->added_count, l->path);
+    Tokenizer *t = tokenizer_new(l->vocabulary, l->merges, l->merge_count, l->added, l->added_count, l->path);
+    warn_of_unmade(t, merges_path);
+    return t;
 }
 
 static Tokenizer *load_tokenizer_json(const char *path) {
     Loader l = {.path = path};
     json_t *root = read_json(path);
     const json_t *model = member(root, "model");
-    CHECK(json_is_object(model),
-          "for GPT-2's two files, name the folder that holds vocab.json and merges.txt",
+    CHECK(json_is_object(model), "for GPT-2's two files, name the folder that holds them",
           "'%s' has no \"model\"", path);
     if (member(model, "type") || !member(model, "merges")) demand_type(&l, root, "model", "BPE");
     demand_type(&l, root, "pre_tokenizer", "ByteLevel");
@@ -257,7 +276,7 @@ static Tokenizer *load_tokenizer_json(const char *path) {
     read_vocab(&l, member(model, "vocab"), member(root, "added_tokens"));
     spell_tokens(&l);
     read_merges(&l, member(model, "merges"));
-    return finish(&l, root);
+    return finish(&l, root, path);
 }
 
 /* GPT-2's pair of files. The vocabulary has END_OF_TEXT in it and does not say that it is special. */
@@ -282,20 +301,28 @@ static Tokenizer *load_vocab_and_merges(const char *vocab_path, const char *merg
     }
     free(text);
     l.path = vocab_path;
-    return finish(&l, vocab);
+    return finish(&l, vocab, merges_path);
+}
+
+/* The pair of files in the folder, if both are there; NULL otherwise. */
+static Tokenizer *load_pair(const char *folder, const char *vocab_name, const char *merges_name) {
+    char *vocab = xprintf("%s/%s", folder, vocab_name), *merges = xprintf("%s/%s", folder, merges_name);
+    bool there = file_exists(vocab) && file_exists(merges);
+    Tokenizer *t = there ? load_vocab_and_merges(vocab, merges) : NULL;
+    free(vocab);
+    free(merges);
+    return t;
 }
 
 Tokenizer *tokenizer_load(const char *path) {
     struct stat info;
     if (stat(path, &info) != 0 || !S_ISDIR(info.st_mode)) return load_tokenizer_json(path);
-    char *whole = xprintf("%s/tokenizer.json", path), *vocab = xprintf("%s/vocab.json", path),
-         *merges = xprintf("%s/merges.txt", path);
-    bool has_whole = file_exists(whole), has_pair = file_exists(vocab) && file_exists(merges);
-    CHECK(has_whole || has_pair, "it should hold tokenizer.json, or vocab.json and merges.txt",
+    char *whole = xprintf("%s/tokenizer.json", path);
+    Tokenizer *t =
+        file_exists(whole) ? load_tokenizer_json(whole) : load_pair(path, "vocab.json", "merges.txt");
+    if (!t) t = load_pair(path, "encoder.json", "vocab.bpe"); /* the names that OpenAI gave them */
+    CHECK(t, "it should hold tokenizer.json, or vocab.json and merges.txt, or encoder.json and vocab.bpe",
           "no tokenizer in the folder '%s'", path);
-    Tokenizer *t = has_whole ? load_tokenizer_json(whole) : load_vocab_and_merges(vocab, merges);
     free(whole);
-    free(vocab);
-    free(merges);
     return t;
 }

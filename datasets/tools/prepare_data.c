@@ -46,7 +46,9 @@ static const Flag flags[] = {
         Options, 0, "vocab-size", vocab_size, LEAST_VOCAB, 1 << 20,
         "tokens of the tokenizer that is trained on the text; 4096 if neither this nor --tokenizer is given"),
     TEXT_FLAG(Options, 0, "tokenizer", tokenizer, 1, 4096, "PATH",
-              "a tokenizer to use instead: tokenizer.json, or a folder with vocab.json and merges.txt"),
+              "a tokenizer to use instead: tokenizer.json, or a folder with vocab.json and merges.txt (or "
+              "OpenAI's names, "
+              "encoder.json and vocab.bpe)"),
     TEXT_FLAG(Options, 0, "output-dir", output_dir, 1, 4096, "FOLDER", "where the data goes"),
     INT_FLAG(Options, 0, "shard-tokens", shard_tokens, 1, (int64_t)1 << 31,
              "tokens in a shard, roughly: it ends with the piece of text in which it reaches so many"),
