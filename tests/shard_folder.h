@@ -3,6 +3,7 @@
 #define SHARD_FOLDER_H
 
 #include "common/base/rng.h"
+#include "common/data/pretokenize.h"
 #include "common/data/shards.h"
 #include "tests/expect_exit.h"
 
@@ -35,7 +36,8 @@ static void make_tokens(Split split, int32_t end_of_text, int32_t *tokens, int64
 static ShardHeader make_header(const Tokenizer *tokenizer, Split split, int index, int shards) {
     return (ShardHeader){.version = SHARD_VERSION,
                          .token_bytes = (uint32_t)shard_token_bytes(tokenizer_vocab_size(tokenizer)),
-                         .split = (uint32_t)split,
+                         .split = (uint16_t)split,
+                         .unicode = (uint16_t)unicode_version(),
                          .index = (uint32_t)index,
                          .is_last = index == shards - 1,
                          .vocab_size = (uint32_t)tokenizer_vocab_size(tokenizer),

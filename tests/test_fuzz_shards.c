@@ -68,7 +68,9 @@ int main(void) {
         file_close(f, path);
         Exit e = expect_exit(read_everything, folder);
         bool is_refused = refused(&e, 1, "hint:");
-        read += e.status == 0 && !*e.text;
+        /* a version of Unicode that changed is warned of */
+        bool is_warned = strstr(e.text, ": warning: ") && strstr(e.text, "PCRE2 here cuts by");
+        read += e.status == 0 && (!*e.text || is_warned);
         turned_away += is_refused;
         if (e.status != 0 && !is_refused)
             ok(false, "mutation %d of %s: status %d, %s", m, path, e.status, e.text);

@@ -38,8 +38,11 @@ static void check_pieces(void) {
         if (!same) printf("# pieces, case %zu: '%s'\n", i, json_string_value(text));
         wrong += !same;
     }
-    ok(json_array_size(cases) > 250 && !wrong, "%zu strings, %d in other pieces than the library's",
-       json_array_size(cases), wrong);
+    char here[UNICODE_TEXT];
+    ok(json_array_size(cases) > 250 && !wrong,
+       "%zu strings, %d in other pieces than the library's (it cuts by Unicode %s, PCRE2 by %s)",
+       json_array_size(cases), wrong, json_string_value(json_object_get(root, "unicode")),
+       unicode_write(unicode_version(), here));
     static const char invalid[] = "ab\xff\xfe"
                                   "cd \xc3 \xc3\xa9t\xc3";
     json_t *lengths = json_loads("[2, 1, 1, 2, 1, 1, 4, 1]", 0, NULL);
@@ -47,6 +50,36 @@ static void check_pieces(void) {
        "bytes that are not UTF-8 stand by themselves");
     json_decref(lengths);
     json_decref(root);
+    splitter_free(splitter);
+}
+
+/* A letter stands in one piece with the letters around it, from the version of Unicode on that has it. */
+static void check_unicode(void) {
+    static const struct {
+        const char *text, *what;
+        int since;
+    } letters[] = {{"a\xe2\xb1\xaf"
+                    "b",
+                    "U+2C6F", 510},
+                   {"a\xe0\xa1\xb0"
+                    "b",
+                    "U+0870", 1400},
+                   {"a\xf0\xb1\x8d\x90"
+                    "b",
+                    "U+31350", 1500},
+                   {"a\xe1\xb2\x89"
+                    "b",
+                    "U+1C89", 1600}};
+    Splitter *splitter = splitter_new();
+    char here[UNICODE_TEXT];
+    for (int i = 0; i < COUNT_OF(letters); i++) {
+        const char *piece;
+        size_t length, all = strlen(letters[i].text);
+        splitter_start(splitter, letters[i].text, all);
+        bool one = splitter_next(splitter, &piece, &length) && length == all;
+        ok(one == (unicode_version() >= letters[i].since), "PCRE2's Unicode %s: %s is %s",
+           unicode_write(unicode_version(), here), letters[i].what, one ? "a letter" : "a sign");
+    }
     splitter_free(splitter);
 }
 
@@ -197,6 +230,7 @@ int main(int argc, char **argv) {
     (void)argc;
     base_set_program(argv[0]);
     check_pieces();
+    check_unicode();
     check_by_hand();
     check_counting();
     check_queues();

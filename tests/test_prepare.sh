@@ -106,6 +106,32 @@ for bytes in 100000 2999000; do # far from where it reads; and where some bytes 
     rm -rf "$temp/short"
 done
 
+# ---- a PCRE2 of another Unicode: one that says so stands in for it ----
+cat >"$temp/unicode.c" <<'END'
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+#include <string.h>
+int pcre2_config(uint32_t what, void *where) {
+    (void)what;
+    if (where) strcpy(where, "99.1.0");
+    return sizeof "99.1.0";
+}
+END
+if "${CC:-cc}" -shared -fPIC "$temp/unicode.c" -o "$temp/unicode.so" 2>/dev/null; then
+    cp -r "$temp/one" "$temp/unfinished"
+    rm "$temp/unfinished/validation_0000.bin" "$temp/unfinished/train_0003.bin"
+    LD_PRELOAD=$temp/unicode.so run "${make_data[@]}" "$temp/unfinished"
+    tail -n 1 "$temp/err" >"$temp/last" && mv "$temp/last" "$temp/err"
+    check "shards that were begun by another Unicode" refused 1 "the shards in '$temp/unfinished' were cut by Unicode" "PCRE2 here cuts by 99.1"
+    LD_PRELOAD=$temp/unicode.so run "${make_data[@]}" "$temp/one"
+    check "a folder that is done" succeeded
+    check "one line says that its Unicode is another" test "$(grep -c 'warning: .*tokenizer.json.* was trained on text cut by Unicode .*, and PCRE2 here cuts by 99.1' "$temp/err")/$(wc -l <"$temp/err")" = 1/1
+    LD_PRELOAD=$temp/unicode.so run build/02_minigpt --data-dir "$temp/one" --max-steps 1 --hidden-size 8 --num-attention-heads 1 --num-layers 1 --max-seq-length 32 --output-dir "$temp/run"
+    check "so it is in training" test "$(grep -c 'PCRE2 here cuts by 99.1' "$temp/err")" = 1
+else
+    echo "# no compiler for a stand-in of PCRE2"
+fi
+
 # ---- another wish for the same folder ----
 head -c 2000000 "$temp/text.txt" >"$temp/shorter.txt"
 run "$prepare" --text "$temp/shorter.txt" --vocab-size 600 --shard-tokens 60000 --output-dir "$temp/one"

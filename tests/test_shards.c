@@ -6,6 +6,7 @@
 #include "tests/shard_folder.h"
 #include "tests/tap.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
 static char *folder; /* whole and right; what is wrong is made in `bad`, a copy */
@@ -75,7 +76,11 @@ CHANGE(one_byte_less, s->count--)
 CHANGE(one_token_less, s->count -= 2)
 CHANGE(one_token_more, str_add(s, "ab", 2))
 CHANGE(other_magic, h->magic[3] ^= 1)
-CHANGE(version_2, h->version = 2)
+CHANGE(version_0, h->version = 0)
+CHANGE(version_3, h->version = 3)
+CHANGE(version_1, h->version = 1; h->unicode = 0)
+CHANGE(version_1_unicode, h->version = 1)
+CHANGE(other_unicode, h->unicode = 9901)
 CHANGE(a_flipped_bit, h->text_begin ^= 4)
 CHANGE(split_2, h->split = 2)
 CHANGE(last_2, h->is_last = 2)
@@ -111,7 +116,9 @@ static void test_one_shard(void) {
         {"a file of ten bytes", "10 bytes", ten_bytes, true},
         {"half a header", "95 bytes", half_header, true},
         {"wrong magic", "is not a shard", other_magic, false},
-        {"another version", "version 2", version_2, false},
+        {"an older version than the first", "version 0", version_0, false},
+        {"a later version", "version 3", version_3, false},
+        {"version 1 knew no Unicode", "a shard of version 1", version_1_unicode, false},
         {"a flipped bit in the header", "checksum", a_flipped_bit, true},
         {"no tokens", "0 bytes behind its header", no_tokens, false},
         {"cut short by a byte", "1399 bytes behind its header", one_byte_less, false},
@@ -165,6 +172,8 @@ static void test_folder(void) {
         {"another vocabulary", "vocabulary of 301 tokens, tokenizer.json has 300", vocab_301, false},
         {"another tokenizer", "another tokenizer", other_hash, false},
         {"a shard of another text", "does not continue", other_text, false},
+        {"a shard cut by another Unicode", "was cut by Unicode 99.1, the shard before it by", other_unicode,
+         false},
         {"a gap in the text", "does not continue", gap, false},
         {"a shard that was renamed", "train shard 5", other_index, false},
         {"a shard of the other split", "validation shard 1", other_split, false},
@@ -211,6 +220,54 @@ static void test_folder(void) {
     char nowhere[] = "/nowhere/at/all";
     e = expect_exit(open_folder, nowhere);
     ok(refused(&e, 1, "no data in '/nowhere/at/all'"), "no folder: %s", e.text);
+}
+
+static const char *const files[] = {"train_0000.bin", "train_0001.bin", "train_0002.bin",
+                                    "validation_0000.bin"};
+
+/* Sets or removes "unicode" in the copy's tokenizer.json. */
+static void set_unicode(json_t *value) {
+    char *path = path_of(bad, "tokenizer.json");
+    json_t *root = json_load_file(path, 0, NULL), *pieces = json_object_get(root, "pre_tokenizer");
+    if (value)
+        json_object_set_new(pieces, "unicode", value);
+    else
+        json_object_del(pieces, "unicode");
+    json_dump_file(root, path, 0);
+    json_decref(root);
+    free(path);
+}
+
+/* Files that say another version of Unicode than PCRE2 has are read, with one line about it; old files say none. */
+static void test_unicode(void) {
+    fresh_copy();
+    for (int i = 0; i < COUNT_OF(files); i++) damage(files[i], &(Damage){.change = version_1});
+    set_unicode(NULL);
+    Exit e = expect_exit(open_folder, bad);
+    ok(e.status == 0 && !*e.text, "shards of version 1, and a tokenizer that does not say its Unicode %s",
+       e.text);
+
+    fresh_copy();
+    for (int i = 0; i < 3; i++) damage(files[i], &(Damage){.change = other_unicode});
+    e = expect_exit(open_folder, bad);
+    char here[UNICODE_TEXT],
+        *part = xprintf("train_0000.bin' was cut by Unicode 99.1, and PCRE2 here cuts by %s:",
+                        unicode_write(unicode_version(), here));
+    ok(e.status == 0 && strstr(e.text, ": warning: ") && !strchr(e.text, '\n') && strstr(e.text, part),
+       "shards cut by another Unicode: %s", e.text);
+    free(part);
+    damage(files[3], &(Damage){.change = other_unicode});
+    set_unicode(json_string("99.1"));
+    e = expect_exit(open_folder, bad);
+    ok(e.status == 0 && !strchr(e.text, '\n') &&
+           strstr(e.text, "tokenizer.json' was trained on text cut by Unicode 99.1"),
+       "tokenizer and shards of another Unicode, in one line: %s", e.text);
+    set_unicode(json_string("99.1x"));
+    e = expect_exit(open_folder, bad);
+    ok(refused(&e, 1, "has unicode '99.1x'"), "no version: %s", e.text);
+    set_unicode(json_integer(14));
+    e = expect_exit(open_folder, bad);
+    ok(refused(&e, 1, "has unicode that is no string"), "a number: %s", e.text);
 }
 
 /* One document more than the header says: only who looks for documents can see it. */
@@ -295,6 +352,7 @@ int main(void) {
             *validation = make_split(folder, tokenizer, SPLIT_VALIDATION, 1);
     test_one_shard();
     test_folder();
+    test_unicode();
     test_documents(tokenizer);
     test_too_little();
     test_round_trip(tokenizer, train);

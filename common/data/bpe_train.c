@@ -4,6 +4,8 @@
  * costs what it changes, and the whole training about as much as there are bytes in different pieces. */
 #include "common/data/tokenizer_internal.h"
 
+#include "common/data/pretokenize.h"
+
 #include "common/data/byte_alphabet.h"
 #include "common/data/merge_queue.h"
 #include "common/data/piece_count.h"
@@ -204,5 +206,7 @@ Tokenizer *tokenizer_train(const char *text, size_t bytes, int vocab_size) {
     free(r.pool.blocks);
     free(r.heap.keys);
     free(r.grown);
-    return tokenizer_new(v, merges.data, merges.count, added, 1, "the trained tokenizer");
+    Tokenizer *t = tokenizer_new(v, merges.data, merges.count, added, 1, "the trained tokenizer");
+    t->unicode = unicode_version();
+    return t;
 }

@@ -10,6 +10,21 @@
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WHITE "\\p{L}\\p{N}]+|[" WHITE "]+(?![^" WHITE        \
     "])|[" WHITE "]+"
 
+int unicode_version(void) {
+    char text[64];
+    int major = 0, minor = 0;
+    bool known = pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) <= (int)sizeof text &&
+                 pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, text) > 0 &&
+                 sscanf(text, "%d.%d", &major, &minor) == 2;
+    CHECK(known, "build PCRE2 with Unicode support", "PCRE2 does not say which Unicode it has");
+    return 100 * major + minor;
+}
+
+const char *unicode_write(int version, char text[UNICODE_TEXT]) {
+    snprintf(text, UNICODE_TEXT, "%d.%d", version / 100, version % 100);
+    return text;
+}
+
 struct Splitter {
     pcre2_code *code;
     pcre2_match_data *match;

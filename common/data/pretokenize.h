@@ -11,6 +11,13 @@
 
 #include "common/base/base.h"
 
+/* Which characters are letters, numbers and white space is said by a version of Unicode, and each PCRE2 has one:
+ * 100 * major + minor, so that 1400 is Unicode 14.0. By an older one, the characters that came later are signs. */
+int unicode_version(void);
+/* "14.0" in `text`. */
+enum { UNICODE_TEXT = 16 };
+const char *unicode_write(int version, char text[UNICODE_TEXT]);
+
 /* Walks over one text; not shared between threads. */
 typedef struct Splitter Splitter;
 

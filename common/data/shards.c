@@ -1,5 +1,8 @@
 #include "common/data/shards.h"
 
+#include "common/base/platform.h"
+#include "common/data/pretokenize.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -24,12 +27,15 @@ uint64_t shard_header_checksum(const ShardHeader *header) {
 /* ---- one shard ---- */
 
 static void check_header(const ShardHeader *h, const char *path, size_t file_bytes) {
-    CHECK(h->version == SHARD_VERSION, MAKE_ANEW,
-          "'%s' is a shard of version %u, this program reads version %d", path, h->version, SHARD_VERSION);
+    CHECK(h->version >= 1 && h->version <= SHARD_VERSION, MAKE_ANEW,
+          "'%s' is a shard of version %u, this program reads versions up to %d", path, h->version,
+          SHARD_VERSION);
     CHECK(h->checksum == shard_header_checksum(h), MAKE_ANEW, "'%s': the header does not match its checksum",
           path);
     CHECK(h->split <= SPLIT_VALIDATION && h->is_last <= 1, MAKE_ANEW,
           "'%s': split is %u and is_last %u, each must be 0 or 1", path, h->split, h->is_last);
+    CHECK(h->version > 1 || !h->unicode, MAKE_ANEW,
+          "'%s': a shard of version 1 with a version of Unicode, %u", path, h->unicode);
     CHECK(h->vocab_size > 0 && h->vocab_size <= INT32_MAX, MAKE_ANEW, "'%s': a vocabulary of %u tokens", path,
           h->vocab_size);
     CHECK((int)h->token_bytes == shard_token_bytes(h->vocab_size), MAKE_ANEW,
@@ -82,6 +88,9 @@ static void check_member(const ShardSet *set, const Shard *shard, Split split, c
     CHECK(h->tokenizer_hash == tokenizer_hash(tokenizer), belong,
           "'%s' was made with another tokenizer than tokenizer.json: hash %016" PRIx64 ", not %016" PRIx64,
           shard->path, h->tokenizer_hash, tokenizer_hash(tokenizer));
+    char unicode[2][UNICODE_TEXT];
+    CHECK(h->unicode == before->unicode, belong, "'%s' was cut by Unicode %s, the shard before it by %s",
+          shard->path, unicode_write(h->unicode, unicode[0]), unicode_write(before->unicode, unicode[1]));
     CHECK(h->text_hash == before->text_hash && (before == h || h->text_begin == before->text_end), belong,
           "'%s' does not continue the shard before it", shard->path);
 }
@@ -91,6 +100,15 @@ static bool shard_exists(const char *folder, Split split, int index) {
     bool exists = file_exists(path);
     free(path);
     return exists;
+}
+
+static void warn_of_unicode(const ShardSet *set, const Tokenizer *tokenizer) {
+    int here = unicode_version(), theirs = set->count ? set->shards[0].header->unicode : 0;
+    char a[UNICODE_TEXT], b[UNICODE_TEXT];
+    if (theirs && theirs != here && theirs != tokenizer_unicode(tokenizer) && platform_rank() <= 0)
+        warn("'%s' was cut by Unicode %s, and PCRE2 here cuts by %s: characters that came in between become "
+             "other tokens",
+             set->shards[0].path, unicode_write(theirs, a), unicode_write(here, b));
 }
 
 ShardSet shard_set_open(const char *folder, Split split, const Tokenizer *tokenizer) {
@@ -109,6 +127,7 @@ ShardSet shard_set_open(const char *folder, Split split, const Tokenizer *tokeni
         set.first[set.count] = set.token_count;
         set.complete = shard.header->is_last;
     }
+    warn_of_unicode(&set, tokenizer);
     return set;
 }
 

@@ -11,13 +11,14 @@
 #include "common/data/data.h"
 
 #define SHARD_MAGIC   "shard.c\n"
-#define SHARD_VERSION 1
+#define SHARD_VERSION 2 /* 1, which has no Unicode version, is read too */
 
 typedef struct {
     char magic[8];           /* SHARD_MAGIC, without the zero */
-    uint32_t version;        /* SHARD_VERSION */
+    uint32_t version;        /* SHARD_VERSION, or 1 */
     uint32_t token_bytes;    /* 2 or 4: tokens are uint16 or uint32 */
-    uint32_t split;          /* 0 train, 1 validation */
+    uint16_t split;          /* 0 train, 1 validation */
+    uint16_t unicode;        /* that cut the text, 1400 for 14.0: unicode_version; 0: not known */
     uint32_t index;          /* its number in the split, from 0 */
     uint32_t is_last;        /* 1: the split ends with this shard */
     uint32_t vocab_size;     /* every token is below this */
@@ -63,7 +64,8 @@ typedef struct {
 } ShardSet;
 
 /* Also checks that the shards belong together and to the tokenizer. Where the last one is not there,
- * `complete` is false. */
+ * `complete` is false. A warning says when the text was cut by another version of Unicode than the one in use, where the
+ * tokenizer's file has not said the same. */
 ShardSet shard_set_open(const char *folder, Split split, const Tokenizer *tokenizer);
 void shard_set_close(ShardSet *set);
 

@@ -135,6 +135,8 @@ int tokenizer_vocab_size(const Tokenizer *t) { return t->vocabulary.count; }
 
 int32_t tokenizer_end_of_text(const Tokenizer *t) { return t->end_of_text; }
 
+int tokenizer_unicode(const Tokenizer *t) { return t->unicode; }
+
 uint64_t tokenizer_hash(const Tokenizer *t) {
     const Vocabulary *v = &t->vocabulary;
     uint64_t hash = XXH64(v->start, ((size_t)v->count + 1) * sizeof *v->start, 0);

@@ -30,9 +30,11 @@ Tokenizer *tokenizer_train(const char *text, size_t bytes, int vocab_size);
 /* A tokenizer.json (byte-level BPE), or a folder that holds tokenizer.json, or vocab.json + merges.txt, or the same two
  * under OpenAI's names, encoder.json + vocab.bpe. It must have all 256 bytes and END_OF_TEXT. Anything else, damaged or
  * of a kind that would encode differently, ends the program with a message that names file and place. Tokens that no
- * merge makes, a sign of a list cut short, are counted in a warning. */
+ * merge makes, a sign of a list cut short, are counted in a warning; another one says when the tokenizer was trained by
+ * another version of Unicode than the one in use. */
 Tokenizer *tokenizer_load(const char *path);
-/* Writes a tokenizer.json, which Hugging Face's library reads and then encodes alike. */
+/* Writes a tokenizer.json, which Hugging Face's library reads and then encodes alike. Its pre_tokenizer has a member
+ * "unicode" more, "14.0" say, which the library leaves aside. */
 void tokenizer_save(const Tokenizer *tokenizer, const char *path);
 void tokenizer_free(Tokenizer *tokenizer);
 
@@ -40,6 +42,8 @@ int tokenizer_vocab_size(const Tokenizer *tokenizer);
 int32_t tokenizer_end_of_text(const Tokenizer *tokenizer);
 /* Equal for tokenizers that encode alike: over vocabulary, merges and added tokens. */
 uint64_t tokenizer_hash(const Tokenizer *tokenizer);
+/* The version of Unicode that cut the text it was trained on (common/data/pretokenize.h); 0 where the file does not say. */
+int tokenizer_unicode(const Tokenizer *tokenizer);
 
 /* Appends the tokens of `text`; END_OF_TEXT inside it becomes that one token, as do the other added
  * tokens of a loaded file. Thread-safe; what a thread keeps for the next call is bounded. */

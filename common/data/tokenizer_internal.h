@@ -58,6 +58,7 @@ struct Tokenizer {
     AddedToken *added; /* longest first, so that of two that begin alike the longer one is found */
     int32_t added_count;
     int32_t end_of_text;
+    int unicode; /* see tokenizer_unicode; whoever makes the tokenizer fills it in */
     int32_t byte_token[256];
     MergeSlot *merge_slots; /* hash table of 2^merge_bits */
     int merge_bits;

@@ -8,6 +8,7 @@
 
 #include "common/base/platform.h"
 #include "common/data/byte_alphabet.h"
+#include "common/data/pretokenize.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ typedef struct {
     int32_t merge_count, merge_capacity;
     AddedToken *added;
     int32_t added_count;
+    int unicode; /* see tokenizer_unicode */
 } Loader;
 
 /* The string on one line, short and printable, for a message. */
@@ -237,12 +239,37 @@ static void warn_of_unmade(const Tokenizer *t, const char *merges_path) {
     free(known);
 }
 
+/* The pieces that a text is cut into depend on it, and with them the tokens. Another library's file does not say. */
+static int read_unicode(const Loader *l, const json_t *pieces) {
+    const json_t *value = member(pieces, "unicode");
+    if (!value) return 0;
+    const char *text = json_string_value(value);
+    int major, minor, end = 0;
+    bool read =
+        text && sscanf(text, "%2d.%2d%n", &major, &minor, &end) == 2 && !text[end] && major > 0 && minor >= 0;
+    CHECK(read, "it is a version of Unicode, such as \"14.0\"", "'%s': its pre_tokenizer has unicode %s",
+          l->path, text ? shown(text, strlen(text)) : "that is no string");
+    return 100 * major + minor;
+}
+
+static void warn_of_unicode(const Tokenizer *t, const char *path) {
+    int here = unicode_version();
+    char theirs[UNICODE_TEXT], ours[UNICODE_TEXT];
+    if (t->unicode && t->unicode != here && platform_rank() <= 0)
+        warn("'%s' was trained on text cut by Unicode %s, and PCRE2 here cuts by %s: characters that came in "
+             "between "
+             "become other tokens",
+             path, unicode_write(t->unicode, theirs), unicode_write(here, ours));
+}
+
 static Tokenizer *finish(Loader *l, json_t *root, const char *merges_path) {
     json_decref(root);
     free(l->text);
     free(l->is_added);
     Tokenizer *t = tokenizer_new(l->vocabulary, l->merges, l->merge_count, l->added, l->added_count, l->path);
+    t->unicode = l->unicode;
     warn_of_unmade(t, merges_path);
+    warn_of_unicode(t, merges_path);
     return t;
 }
 
@@ -259,6 +286,7 @@ static Tokenizer *load_tokenizer_json(const char *path) {
           "'%s': its pre_tokenizer has add_prefix_space, so that decoding would not give the text back",
           path);
     CHECK(flag(&l, pieces, "use_regex", true), NOT_READ, "'%s': its pre_tokenizer has use_regex off", path);
+    l.unicode = read_unicode(&l, pieces);
     if (member(root, "decoder")) demand_type(&l, root, "decoder", "ByteLevel");
     CHECK(!member(root, "normalizer"), NOT_READ, "'%s': its normalizer %s would change the text", path,
           type_of(member(root, "normalizer")));

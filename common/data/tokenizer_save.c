@@ -1,6 +1,7 @@
 #include "common/data/tokenizer_internal.h"
 
 #include "common/data/byte_alphabet.h"
+#include "common/data/pretokenize.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -50,11 +51,14 @@ void tokenizer_save(const Tokenizer *t, const char *path) {
     }
     json_t *pieces = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
                                "trim_offsets", 1, "use_regex", 1);
+    json_t *cut = json_copy(pieces);
+    char unicode[UNICODE_TEXT];
+    if (t->unicode) json_object_set_new(cut, "unicode", json_string(unicode_write(t->unicode, unicode)));
     json_t *model = json_pack("{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:b, s:o, s:o}", "type", "BPE", "dropout",
                               "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0,
                               "byte_fallback", 0, "ignore_merges", 0, "vocab", vocab, "merges", merges);
-    json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:n, s:O, s:n, s:o, s:o}", "version", "1.0", "truncation",
-                             "padding", "added_tokens", added, "normalizer", "pre_tokenizer", pieces,
+    json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:n, s:o, s:n, s:o, s:o}", "version", "1.0", "truncation",
+                             "padding", "added_tokens", added, "normalizer", "pre_tokenizer", cut,
                              "post_processor", "decoder", pieces, "model", model);
     char *text = json_dumps(root, JSON_INDENT(1));
     CHECK(text, NULL, "no memory to write '%s'", path);

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include "common/config/args.h"
 #include "common/run/progress.h"
+#include "common/data/pretokenize.h"
 #include "common/data/shards.h"
 #include "datasets/text.h"
 
@@ -59,6 +60,7 @@ typedef struct {
     Text text;
     int64_t validation; /* where in the text it begins */
     Tokenizer *tokenizer;
+    int unicode; /* of the shards that were there at the start; 0: none, or they do not say */
     double started;
     int64_t done_before; /* bytes of text in shards that were there at the start */
 } Job;
@@ -221,7 +223,8 @@ static ShardWriter begin_shard(const Job *job, Split split, int index, int64_t t
     int64_t vocab_size = tokenizer_vocab_size(job->tokenizer);
     ShardHeader header = {.version = SHARD_VERSION,
                           .token_bytes = (uint32_t)shard_token_bytes(vocab_size),
-                          .split = (uint32_t)split,
+                          .split = (uint16_t)split,
+                          .unicode = (uint16_t)unicode_version(),
                           .index = (uint32_t)index,
                           .vocab_size = (uint32_t)vocab_size,
                           .tokenizer_hash = tokenizer_hash(job->tokenizer),
@@ -253,6 +256,15 @@ static void write_chunk(const Job *job, Split split, int64_t end, const Chunk *c
     ++*index;
 }
 
+/* What is written now would not go with what is there already. */
+static void check_unicode(const Job *job) {
+    char theirs[UNICODE_TEXT], ours[UNICODE_TEXT];
+    CHECK(!job->unicode || job->unicode == unicode_version(),
+          "go on with the PCRE2 that it was begun with, or remove the folder and start anew",
+          "the shards in '%s' were cut by Unicode %s, and PCRE2 here cuts by %s", job->options.output_dir,
+          unicode_write(job->unicode, theirs), unicode_write(unicode_version(), ours));
+}
+
 /* The text from `begin` to `end`, from where the shards that are there leave off. */
 static void write_split(Job *job, Split split, int64_t begin, int64_t end) {
     ShardSet there = shard_set_open(job->options.output_dir, split, job->tokenizer);
@@ -262,6 +274,8 @@ static void write_split(Job *job, Split split, int64_t begin, int64_t end) {
           "the %s shards in '%s' do not fit the text", split_name(split), job->options.output_dir);
     if (at > begin) printf("  %s: %d shards are there already\n", split_name(split), index);
     job->done_before += at - begin;
+    if (index) job->unicode = there.shards[0].header->unicode;
+    if (at < end) check_unicode(job);
     shard_set_close(&there);
 
     int chunks = CHUNKS_PER_THREAD * omp_get_max_threads();

@@ -7,7 +7,8 @@
   odd.json                  the same vocabulary with its merges shuffled, written "a b", and more added tokens:
                             the order in which merges apply, and which added token wins, show only here
   cases.json                awkward strings with the ids that the library gives them, and the lengths of the
-                            pieces, in bytes, into which its pre-tokenizer cuts them
+                            pieces, in bytes, into which its pre-tokenizer cuts them; "unicode", the version of
+                            Unicode by which it does
 """
 import json
 import os
@@ -23,6 +24,9 @@ THINGS = "kite lantern boat drum pebble wheelbarrow umbrella café naïveté м�
 PLACES = ["by the river", "in the orchard", "under the old bridge", "at the mill", "behind the hill"]
 WAYS = ["didn't find", "carried", "wouldn't lend", "painted", "dropped", "couldn't lift", "mended", "hid"]
 ENDS = [".", "!", "?", " ...", " (again).", ", they'll say.", "; I'm sure we've seen it.", " -- it's 1905!"]
+
+# a letter that came with each version of Unicode: the library does not say which one it has
+LETTERS = [("13.0", "\U00030000"), ("14.0", "\u0870"), ("15.0", "\U00031350"), ("16.0", "\u1c89"), ("17.0", "\U000323b0")]
 
 
 def make_text(rng):
@@ -92,6 +96,7 @@ def main():
     cases = {name: [[s, tokenizer.encode(s).ids] for s in strings] for name, tokenizer in (("tokenizer", plain), ("odd", odd))}
     cut = plain.pre_tokenizer.pre_tokenize_str  # writes one character for each byte
     cases["pieces"] = [[s, [len(piece) for piece, _ in cut(s)]] for s in strings]
+    cases["unicode"] = max((v for v, c in LETTERS if len(cut(f"a{c}b")) == 1), key=float)
     with open(os.path.join(FOLDER, "cases.json"), "w", encoding="utf-8") as f:
         json.dump(cases, f, ensure_ascii=True, separators=(",", ":"))
 
