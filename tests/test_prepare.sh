@@ -194,6 +194,9 @@ check "nothing but line ends" refused 1 "too little text"
 odd < <(awk 'BEGIN { for (i = 0; i < 50000; i++) print "line " i "\r" }')
 check "one document, with line ends of Windows" succeeded
 check "both splits hold a document" [ "$(grep -c ' 1 documents' "$temp/out")" = 2 ]
+# 800 documents with two line breaks before, three behind, one inside; 800 marks; the last ends with the file
+odd < <(awk 'BEGIN { for (i = 0; i < 800; i++) printf "\n\nstory %03d\nis told\r\n\n<|endoftext|>", i }')
+check "what is left out is said" grep -q "left out   $((800 * (5 + 13))) of $((800 * (5 + 13 + 17))) bytes: line breaks at both ends of documents" "$temp/out"
 run "$prepare" --text "$temp" --output-dir "$temp/odd2"
 check "a folder" refused 1 "not a file"
 run "$prepare" --text "$temp/nowhere.txt" --output-dir "$temp/odd2"
@@ -225,6 +228,7 @@ run "$prepare" --text "$temp/text.txt" --output-dir "$temp/odd2" --shard-tokens 
 check "no tokens in a shard" refused 2 "--shard-tokens"
 run "$prepare" --help
 check "--help" grep -q -- '--vocab-size' "$temp/out"
+check "it speaks of line breaks" grep -q 'line breaks at both ends of a document are left out' <(tr -s ' \n' ' ' <"$temp/out")
 run make -s data
 check "make data without TEXT" grep -q 'make data TEXT=file.txt' "$temp/err"
 check "none of these left a folder" [ ! -e "$temp/odd2" ]

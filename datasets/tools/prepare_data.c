@@ -6,7 +6,8 @@
  * What is wanted is written down first (prepare.json), then the tokenizer, then shard after shard, each under
  * a temporary name until it is whole. So it may be killed at any time: given the same command again, it goes
  * on behind the last whole shard, and the bytes are the same, whatever the number of threads. The last
- * documents, about 5% of the text, are the validation split. */
+ * documents, about 5% of the text, are the validation split. Line breaks at both ends of a document are left out:
+ * files have them around <|endoftext|> for the eye. */
 #define _GNU_SOURCE
 #include "common/config/args.h"
 #include "common/run/progress.h"
@@ -42,7 +43,8 @@ typedef struct {
 
 static const Flag flags[] = {
     TEXT_FLAG(Options, 0, "text", text, 1, 4096, "FILE",
-              "the text: UTF-8, " END_OF_TEXT " between documents"),
+              "the text: UTF-8, " END_OF_TEXT
+              " between documents; line breaks at both ends of a document are left out"),
     INT_FLAG(
         Options, 0, "vocab-size", vocab_size, LEAST_VOCAB, 1 << 20,
         "tokens of the tokenizer that is trained on the text; 4096 if neither this nor --tokenizer is given"),
@@ -296,12 +298,15 @@ static void write_split(Job *job, Split split, int64_t begin, int64_t end) {
     free(chunk);
 }
 
-static void print_summary(const Job *job, Split split) {
+/* Returns the bytes of text that became tokens. */
+static int64_t print_summary(const Job *job, Split split) {
     ShardSet set = shard_set_open(job->options.output_dir, split, job->tokenizer);
     printf("  %-10s %" PRId64 " documents, %" PRId64 " tokens, %.3f bytes per token, %d shard%s\n",
            split_name(split), set.document_count, set.token_count,
            (double)set.text_bytes / (double)set.token_count, set.count, set.count == 1 ? "" : "s");
+    int64_t bytes = set.text_bytes;
     shard_set_close(&set);
+    return bytes;
 }
 
 /* ---- the program ---- */
@@ -346,8 +351,11 @@ int main(int argc, char **argv) {
     job.started = now_seconds();
     write_split(&job, SPLIT_TRAIN, 0, job.validation);
     write_split(&job, SPLIT_VALIDATION, job.validation, job.text.bytes);
-    print_summary(&job, SPLIT_TRAIN);
-    print_summary(&job, SPLIT_VALIDATION);
+    int64_t bytes = print_summary(&job, SPLIT_TRAIN);
+    bytes += print_summary(&job, SPLIT_VALIDATION);
+    printf("  left out   %" PRId64 " of %" PRId64
+           " bytes: line breaks at both ends of documents, and " END_OF_TEXT "\n",
+           job.text.bytes - bytes, job.text.bytes);
     printf("now: make ch02 ARGS=\"--data-dir %s\"\n", job.options.output_dir);
     tokenizer_free(job.tokenizer);
     text_close(&job.text);
