@@ -19,9 +19,12 @@ MPI_FLAGS := $(filter -I% -D% -pthread,$(MPI_SHOW))
 MPI_LIBS  := $(filter -L% -l% -Wl$(comma)% -pthread,$(MPI_SHOW))
 MPI_FILES := $(shell grep -l '<mpi.h>' common/*/*.c tests/bench/*.c 2>/dev/null)
 
-# -march=native: the programs are built where they run; MARCH= builds for any machine of its kind.
+# -march=native: the programs are built where they run; MARCH= builds for any machine of its kind. BASELINE is the oldest of
+# that kind: what looks at the CPU is built for it.
 # No -ffast-math: a loop that may be reassociated says so itself (omp simd reduction).
 MARCH    ?= -march=native
+BASELINE := $(if $(findstring x86_64,$(shell $(CC) -dumpmachine)),-march=x86-64,$(if $(findstring aarch64,$(shell \
+              $(CC) -dumpmachine)),-march=armv8-a))
 OPTIMIZE ?= -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings \
             $(if $(findstring clang,$(CC)),-Wno-pass-failed) # a max that clang does not vectorise
@@ -63,6 +66,7 @@ $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+$(BUILD)/obj/common/base/cpu_check.o: ALL_CFLAGS += $(BASELINE)
 $(MPI_FILES:%.c=$(BUILD)/obj/%.o): ALL_CFLAGS += $(MPI_FLAGS)
 
 # only the report speaks of the commit: it is compiled anew when that changes

@@ -126,6 +126,8 @@ run launch -f more build/tests/mesh; check "a machine that does not answer" refu
 printf '#!/bin/sh\n[ "$(uname -n)" = ant ] || { echo "error while loading libmpi" >&2; exit 127; }\n' >program
 chmod +x program
 run launch -f hosts ./program; check "a program that does not start there" refused 2 "does not start on 'bee': error while loading libmpi (status 127)"
+printf '#!/bin/sh\n[ "$(uname -n)" = ant ] || { echo "program: error: this CPU lacks what it needs" >&2; exit 1; }\n' >program
+run launch -f hosts ./program; check "an older kind of processor there" refused 2 "does not start on 'bee': program: error: this CPU lacks what it needs (status 1)" "MARCH="
 printf '#!/bin/sh\n' >other
 chmod +x other
 on bee mount --bind other program

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "common/base/base.h"
 
+#include "common/base/cpu.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -13,6 +15,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Here, as no program is without this file; ahead of the other constructors, which may use what the CPU lacks. */
+__attribute__((constructor(101))) static void look_at_cpu(void) { cpu_check(); }
 
 /* ---- errors ---- */
 
