@@ -66,8 +66,12 @@ static uint64_t words_of(const char *message) {
     return hash;
 }
 
+/* When the first of several that fail alike ends, mpiexec may end all: the others let it speak before. */
+static void let_other_speak(void) { nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); }
+
+static atomic_flag ending = ATOMIC_FLAG_INIT;
+
 void fail(int status, const char *hint, const char *format, ...) {
-    static atomic_flag ending = ATOMIC_FLAG_INIT;
     va_list args;
     while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
@@ -75,12 +79,27 @@ void fail(int status, const char *hint, const char *format, ...) {
     char *message = message_of(format, args);
     va_end(args);
     if ((status == 2 && others_say) || (first_to_say && !first_to_say(words_of(message)))) {
-        /* when the first one ends, mpiexec may end all: let the other speak before */
-        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+        let_other_speak();
         exit(status);
     }
     say("error", hint, message);
     exit(status);
+}
+
+static void (*last_act)(void);
+
+void base_before_sudden_end(void (*act)(void)) { last_act = act; }
+
+void fail_at_signal(const char *line) {
+    while (atomic_flag_test_and_set(&ending)) pause();
+    if (first_to_say && !first_to_say(words_of(line))) {
+        let_other_speak();
+    } else {
+        ssize_t written = write(STDERR_FILENO, line, strlen(line));
+        (void)written; /* nobody to tell */
+    }
+    if (last_act) last_act();
+    _exit(1);
 }
 
 void warn(const char *format, ...) {

@@ -32,6 +32,10 @@ void base_usage_said_by(bool others);
 /* Of processes that fail with the same words one is to speak: `first` is asked with a number that stands for the words,
  * and says whether nobody has said them yet. */
 void base_errors_said_once(bool (*first)(uint64_t words));
+/* The same in the handler of a signal, where only few calls are allowed: the line is there already, with its end; it exits
+ * 1 without what atexit has, but for one act, which a handler may do. */
+_Noreturn void fail_at_signal(const char *line);
+void base_before_sudden_end(void (*act)(void));
 /* `warning:` instead of `error:`, and the program goes on. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The name in front of each message: the last part of argv[0]. */

@@ -43,11 +43,7 @@ static Map *map_at(const void *address) {
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     (void)context;
     const Map *m = map_at(info->si_addr);
-    if (m) {
-        ssize_t written = write(STDERR_FILENO, m->shortened, strlen(m->shortened));
-        (void)written; /* nobody to tell */
-        _exit(1);
-    }
+    if (m) fail_at_signal(m->shortened);
     signal(number, SIG_DFL); /* not ours: it happens again, and ends the program */
 }
 

@@ -85,6 +85,7 @@ void watch_join(const char *path, int rank, int ranks) {
     CHECK(sendmsg(connection, &message, 0) == sizeof hello, NULL, "rank %d cannot speak to the watcher: %s",
           rank, strerror(errno));
     atexit(leave_at_exit);
+    base_before_sudden_end(leave_at_exit);
 }
 
 /* ---- in the watcher ---- */
