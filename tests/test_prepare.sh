@@ -197,6 +197,8 @@ check "both splits hold a document" [ "$(grep -c ' 1 documents' "$temp/out")" = 
 # 800 documents with two line breaks before, three behind, one inside; 800 marks; the last ends with the file
 odd < <(awk 'BEGIN { for (i = 0; i < 800; i++) printf "\n\nstory %03d\nis told\r\n\n<|endoftext|>", i }')
 check "what is left out is said" grep -q "left out   $((800 * (5 + 13))) of $((800 * (5 + 13 + 17))) bytes: line breaks at both ends of documents" "$temp/out"
+odd < <(printf '\xEF\xBB\xBF'; printf 'to be or not to be\n%.0s' $(seq 1000))
+check "a byte order mark is left out, and that is said" grep -q "left out   5 of 19003 bytes: the byte order mark, line breaks" "$temp/out"
 run "$prepare" --text "$temp" --output-dir "$temp/odd2"
 check "a folder" refused 1 "not a file"
 run "$prepare" --text "$temp/nowhere.txt" --output-dir "$temp/odd2"

@@ -353,9 +353,10 @@ int main(int argc, char **argv) {
     write_split(&job, SPLIT_VALIDATION, job.validation, job.text.bytes);
     int64_t bytes = print_summary(&job, SPLIT_TRAIN);
     bytes += print_summary(&job, SPLIT_VALIDATION);
+    int64_t file_bytes = (int64_t)job.text.file_bytes;
     printf("  left out   %" PRId64 " of %" PRId64
-           " bytes: line breaks at both ends of documents, and " END_OF_TEXT "\n",
-           job.text.bytes - bytes, job.text.bytes);
+           " bytes: %sline breaks at both ends of documents, and " END_OF_TEXT "\n",
+           file_bytes - bytes, file_bytes, file_bytes > job.text.bytes ? "the byte order mark, " : "");
     printf("now: make ch02 ARGS=\"--data-dir %s\"\n", job.options.output_dir);
     tokenizer_free(job.tokenizer);
     text_close(&job.text);
