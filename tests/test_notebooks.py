@@ -189,6 +189,15 @@ def test_report(folder):
         ok(status == 1 and text.startswith("report.py: error:"), f"par refuses '{bad}'", text)
 
 
+def test_jupyter(path):
+    """What test_notebooks_jupyter.py needs Jupyter for, as far as it can be seen without."""
+    cells = run.Notebook(path).cells
+    names = [c.name for c in cells if list(c.attributes) != sorted(c.attributes)]
+    ok(not names, f"{path.stem}: attributes in the order of the alphabet, as Jupyter keeps them", ", ".join(names))
+    names = [c.name for c in cells if ("status" in c.attributes) != ("raises-exception" in c.attributes.get("tags", []))]
+    ok(not names, f"{path.stem}: a cell that is to fail, and no other, tells Jupyter so", ", ".join(names))
+
+
 with tempfile.TemporaryDirectory() as scratch:
     test_tool(scratch)
     test_rewrite(scratch)
@@ -196,6 +205,7 @@ with tempfile.TemporaryDirectory() as scratch:
     test_readme(scratch)
     test_report(scratch)
 for notebook in sorted((ROOT / "notebooks-md").glob("[0-9][0-9]_*.md")):
+    test_jupyter(notebook)
     for what, problem in run.check(notebook):
         ok(problem is None, what, problem or "")
 for what, problem in run.check_readme():
