@@ -56,7 +56,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 .PHONY: all run test planted valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
 .SECONDARY:
 
-all: $(PROGRAMS) ## build every program into build/
+all: $(PROGRAMS) $(call mpi_only,$(BUILD)/mpiexec) ## build every program into build/
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
@@ -67,7 +67,14 @@ $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 	$(AR) rcs $@ $^
 
 $(BUILD)/obj/common/base/cpu_check.o: ALL_CFLAGS += $(BASELINE)
+# another MPI, which may have become the machine's, needs other objects, and starts ranks in its own way
 $(MPI_FILES:%.c=$(BUILD)/obj/%.o): ALL_CFLAGS += $(MPI_FLAGS)
+$(MPI_FILES:%.c=$(BUILD)/obj/%.o): $(BUILD)/mpi
+$(BUILD)/mpi: FORCE
+	@mkdir -p $(@D)
+	@echo '$(MPICC): $(MPI_SHOW)' | cmp -s - $@ || echo '$(MPICC): $(MPI_SHOW)' > $@
+$(BUILD)/mpiexec: $(BUILD)/mpi common/tools/mpiexec_of # without one, all but the start of ranks works
+	@common/tools/mpiexec_of '$(MPICC)' > $@ && chmod +x $@ || rm -f $@
 
 # only the report speaks of the commit: it is compiled anew when that changes
 $(BUILD)/obj/common/run/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
@@ -119,8 +126,8 @@ NP_04 := 4
 NP_05 := 8
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
-ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)
-	@$(if $(filter-out $(ALONE),$(1)),[ ! -t 1 ] || export CLICOLOR_FORCE=1; mpiexec -n $$(or $$(NP),$$(NP_$(firstword $(subst _, ,$(1)))),1) )$(BUILD)/$(1) $$(ARGS)
+ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)$(if $(filter-out $(ALONE),$(1)), $(BUILD)/mpiexec)
+	@$(if $(filter-out $(ALONE),$(1)),[ ! -t 1 ] || export CLICOLOR_FORCE=1; $(BUILD)/mpiexec -n $$(or $$(NP),$$(NP_$(firstword $(subst _, ,$(1)))),1) )$(BUILD)/$(1) $$(ARGS)
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_run_rule,$(c))))
 
@@ -134,7 +141,7 @@ test: deps ## install what is missing, run all tests
 
 # PYTHON: the one whose JAX and PyTorch are compared with
 PYTHON ?= python3
-bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
+bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices $(BUILD)/mpiexec) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
 	@$(PYTHON) tests/bench/bench.py $(BENCH) --build $(BUILD) $(if $(CASES),--cases $(CASES)) \
 	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RESULTS),--results tests/bench/RESULTS.md)
 

@@ -10,7 +10,7 @@
  *
  *   make ch04                                                        on 4 devices, about ten seconds
  *   make ch04 NP=8 ARGS="--part shardings"                           one part, on 8
- *   mpiexec -n 4 build/04_collectives --part playground --fsdp-size 4 --num-layers 8
+ *   build/mpiexec -n 4 build/04_collectives --part playground --fsdp-size 4 --num-layers 8
  *
  * Pictures and report.json go to runs/04_collectives. */
 #include "chapters/04_collectives/cases.h"

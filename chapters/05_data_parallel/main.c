@@ -3,8 +3,8 @@
  *
  *   make ch05                                                      MiniGPT on 8 devices
  *   make ch05 ARGS="--model mlp"                                   first a small network, on 8 devices and on one
- *   mpiexec -n 4 build/05_data_parallel --overlap none             the gradients one by one, after backward
- *   mpiexec -n 8 build/05_data_parallel --sweep all --device-model h100
+ *   build/mpiexec -n 4 build/05_data_parallel --overlap none       the gradients one by one, after backward
+ *   build/mpiexec -n 8 build/05_data_parallel --sweep all --device-model h100
  *
  * The order of ideas: a mesh with one axis, data; a replica on each device; a step, in replica.c; when the gradients
  * are added up, in data_parallel.c; the training loop, in which every device does the same and rank 0 speaks. */

@@ -205,7 +205,7 @@ def train(report, options, name):
 
 def start_devices(options):
     for n in DEVICES:
-        launch = ["mpiexec", "-n", str(n)] if n > 1 else []
+        launch = [options.build / "mpiexec", "-n", str(n)] if n > 1 else []
         name = f"shard.c, {n} device{'s' if n > 1 else ''}"
         yield Worker(name, [*launch, options.build / "bench/devices", *DEVICES_CASE], **RANKS)
 
@@ -220,7 +220,7 @@ def devices(report, options):
     """Chapter 05's step on several devices, which share this machine, and JAX's."""
     about = "tiny, a step is 32 windows in micro-batches of 4"
     report.say(f"### Data parallel training on simulated devices ({about})\n")
-    if not shutil.which("mpiexec"):
+    if not (options.build / "mpiexec").exists():
         report.say("skipped, there is no mpiexec\n")
         return
     total = 1 + DEVICES_STEPS * (WARM_UP_TURNS + options.rounds)

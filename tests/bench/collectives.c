@@ -1,5 +1,5 @@
 /* Collectives of this code beside MPI's own, in turns, so that what else the machine does favours neither. Medians.
- *     make build/bench/collectives && mpiexec -n 8 build/bench/collectives */
+ *     make build/bench/collectives build/mpiexec && build/mpiexec -n 8 build/bench/collectives */
 #include "common/comm/comm.h"
 
 #include <math.h>
@@ -94,7 +94,7 @@ int main(void) {
                                      COMM_BROADCAST,  COMM_ALL_TO_ALL, COMM_SEND};
     static const int64_t sizes[] = {1 << 10, 1 << 16, 4 << 20};
     world = comm_world();
-    CHECK(world->size > 1, "mpiexec -n 8 build/bench/collectives", "nothing to measure with one rank");
+    CHECK(world->size > 1, "build/mpiexec -n 8 build/bench/collectives", "nothing to measure with one rank");
     in = xcalloc(1, 4 << 20);
     out = xcalloc(1, 4 << 20);
     memset(in, 0, 4 << 20);

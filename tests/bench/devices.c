@@ -2,7 +2,7 @@
  * standard input of rank 0 asks all of them for some work; meanwhile the others sleep in a broadcast. Answers are JSON,
  * one line each.
  *
- *   echo "step 20" | mpiexec -n 8 build/bench/devices --preset tiny --global-batch-size 32
+ *   echo "step 20" | build/mpiexec -n 8 build/bench/devices --preset tiny --global-batch-size 32
  *   echo "step 20" | build/bench/devices --preset tiny --global-batch-size 32              one device
  *
  *   step N       N training steps: {"seconds" of all N, "loss" before the last update, "core_seconds" of all devices
