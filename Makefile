@@ -76,6 +76,8 @@ $(BUILD)/mpi: FORCE
 $(BUILD)/mpiexec: $(BUILD)/mpi common/tools/mpiexec_of # without one, all but the start of ranks works
 	@common/tools/mpiexec_of '$(MPICC)' > $@ && chmod +x $@ || rm -f $@
 
+$(BUILD)/obj/common/comm/launcher.o: ALL_CFLAGS += -DMPIEXEC='"$(BUILD)/mpiexec"'
+
 # only the report speaks of the commit: it is compiled anew when that changes
 $(BUILD)/obj/common/run/report.o: ALL_CFLAGS += -DCOMMIT='"$(COMMIT)"'
 $(BUILD)/obj/common/run/report.o: $(BUILD)/commit

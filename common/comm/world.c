@@ -1,6 +1,7 @@
 /* The job's start and end: what mpiexec started finds itself, its machines, their memory and its watcher. */
 #define _GNU_SOURCE
 #include "common/comm/group.h"
+#include "common/comm/launcher.h"
 #include "common/comm/watch.h"
 #include "common/base/platform.h"
 
@@ -13,14 +14,6 @@
 static MPI_Comm sharers; /* the ranks that share memory */
 static MPI_Win window;   /* which is this */
 static bool one_machine; /* runs all ranks */
-
-static bool launched(void) {
-    if (platform_rank() >= 0) return true;
-    const char *tasks = getenv("SLURM_STEP_NUM_TASKS");
-    CHECK_USAGE(!tasks || atoi(tasks) <= 1, "try srun --mpi=pmi2 or --mpi=pmix",
-                "srun started %s processes that cannot find each other", tasks);
-    return false;
-}
 
 /* How many ranks share memory at most: SHARD_SHARED_RANKS=1 switches it off, so that one machine can try what happens
  * between several. */
@@ -175,7 +168,7 @@ static Group *open_world(void) {
 
 Comm *comm_world(void) {
     base_usage_said_by(false); /* from here on each rank knows what others may not, or they ask comm_refuse */
-    if (!launched()) return comm_self();
+    if (!launcher_found()) return comm_self();
     const char *watcher = watch_start();
     int provided;
     MPI_Comm machine;
@@ -183,6 +176,7 @@ Comm *comm_world(void) {
     handle_errors();
     MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world.size);
+    launcher_check(world.size);
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &machine);
     one_machine = is_everyone(machine);
     find_machines(machine);
