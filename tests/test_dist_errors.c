@@ -1,10 +1,13 @@
 /* What the mesh and its ops refuse: sizes that make no mesh, placements that an op does not take, axes that cannot be
- * cut. Each error names the op, the tensor, what is wrong, and what would help. The groups here have a size and no
+ * cut; an op that reads what has not arrived. Each error names the op, the tensor, what is wrong, and what would help. The groups here have a size and no
  * devices: everything is refused before anyone is asked.
  *
  * TEST variants: float asan */
 #define _GNU_SOURCE
 #include "common/comm/dist_ops.h"
+#include "common/comm/message_ops.h"
+#include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
@@ -152,10 +155,42 @@ static void wrong_axes(void) {
                 "op_split along 'pipe': 'blocks.0.qkv' is Shard(1) on the mesh axis 'tensor' as well");
 }
 
+/* ---- an op that reads what has not arrived ---- */
+
+static void *start_nothing(Comm *comm, Queue *q, const CommCall *call, double ready) {
+    (void)comm, (void)q, (void)call, (void)ready;
+    return NULL;
+}
+
+static void forgetful(void *argument) {
+    static const CommBackend silent = {.name = "silent", .start = start_nothing};
+    static const Op op = {.name = "forgetful"};
+    static const int ranks[2] = {0, 1};
+    Comm two = {.backend = &silent, .name = "two", .size = 2, .rank = 1, .world_rank = ranks};
+    Mesh mesh = {.size = {1, 2, 1}, .axis[MESH_PIPE] = &two};
+    Tensor like = {.name = "blocks.2.x", .shape = SHAPE(4, 8)};
+    like.place[MESH_PIPE].kind = PLACE_PRIVATE;
+    Tape *tape = tape_new(device_new_cpu(0), *(const bool *)argument);
+    Tensor *x = op_recv(tape, &mesh, MESH_PIPE, 0, &like),
+           *y = tape_tensor(tape, "y", TYPE_REAL, x->shape, x);
+    KERNELS(tape)->copy(QUEUE(tape), x, y); /* without tape_await */
+    tape_node(tape, &op, x, NULL, y);
+}
+
+static void read_too_early(void) {
+    static const char message[] = "error: op_forgetful has read 'blocks.2.x', which is still on its way from "
+                                  "another device (hint: ";
+    for (int recording = 0; recording < 2; recording++) {
+        Exit e = expect_exit(forgetful, &(bool){recording});
+        ok(refused(&e, 1, message), "%s%s", message, recording ? "" : ", by a tape that does not record");
+    }
+}
+
 int main(void) {
     base_set_program("test");
     meshes();
     wrong_placements();
     wrong_axes();
+    read_too_early();
     return tap_done();
 }

@@ -5,6 +5,7 @@
  * TEST np: 1 2 3 4 5
  * TEST variants: float double asan */
 #include "common/comm/dist_ops.h"
+#include "common/comm/message_ops.h"
 #include "common/cpu/device_cpu.h"
 #include "common/tensor/ops.h"
 #include "tests/ranks.h"
@@ -292,6 +293,7 @@ static void sent_twice(const Mesh *m, MeshAxis along) {
             bool add;
             tape_grad(tape, b, &add); /* b takes part in the backward, which starts from one result only */
             tape_backward(tape, a, &one);
+            if (!constant) tape_await(x.grad); /* no op of this stage reads it */
             for (int64_t i = 0; i < 4 && !constant; i++)
                 good &= x.grad && real_at(x.grad, i) == 2 * real_at(&x, i);
             good &= !constant || !x.grad;

@@ -162,7 +162,7 @@ static const char *remedy(PlaceKind is, PlaceKind wanted) {
     return ways[is][wanted];
 }
 
-static void check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted) {
+void dist_check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted) {
     Place is = x->place[along];
     CHECK(is.kind == wanted, remedy(is.kind, wanted), "op_%s: '%s' is %s on the mesh axis '%s', must be %s",
           op, x->name, place_text(is).text, mesh_axis_names[along], place_kind_names[wanted]);
@@ -201,7 +201,8 @@ static Tensor *apply(const DistOp *op, Tape *tape, const Mesh *mesh, MeshAxis al
     Way way = {mesh->axis[along], x->place[along].axis, out_axis};
     int n = way.comm->size;
     Shape shape = x->shape;
-    check_place(name, along, x, op->in);
+    dist_check_place(name, along, x, op->in);
+    tape_await(x);
     if (op->out == PLACE_SHARD) {
         check_cut(name, x, way.out, n, along);
         check_innermost(name, along, x, way.out);
@@ -249,59 +250,4 @@ Tensor *op_split(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int ax
 
 Tensor *op_all_to_all(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis) {
     return apply(&all_to_all_op, tape, mesh, along, x, axis);
-}
-
-/* ---- send and recv: a node keeps the other's coordinate ---- */
-
-typedef struct {
-    Comm *comm;
-    int other;
-} Partner;
-
-static void keep_partner(Tape *tape, Node *node, Partner partner) {
-    if (!node) return;
-    node->args = tape_alloc(tape, sizeof partner);
-    *(Partner *)node->args = partner;
-}
-
-static void send_backward(Tape *tape, Node *n) { /* dx += what the receiver sends back */
-    bool add;
-    Tensor *dx = tape_grad(tape, n->in[0], &add);
-    const Partner *p = n->args;
-    if (!dx) return;
-    Tensor came = add ? buffer_new(tape, "send.gradient", tensor_count(dx)) : *dx;
-    comm_recv(p->comm, QUEUE(tape), came.data, tensor_count(dx), TYPE_REAL, p->other);
-    if (!add) return;
-    KERNELS(tape)->accumulate(QUEUE(tape), &came, dx);
-    tensor_free(&came);
-}
-
-static const Op send_op = {"send", send_backward, NULL};
-
-Tensor *op_send(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int to) {
-    Partner partner = {mesh->axis[along], to};
-    check_place("send", along, x, PLACE_PRIVATE);
-    comm_send(partner.comm, QUEUE(tape), x->data, tensor_count(x), TYPE_REAL, to);
-    Tensor *sent = tape_tensor(tape, "sent", TYPE_F64, SHAPE(1), NULL);
-    sent->place[along] = (Place){PLACE_PARTIAL, 0};
-    KERNELS(tape)->zero(QUEUE(tape), sent);
-    keep_partner(tape, tape_node(tape, &send_op, x, NULL, sent), partner);
-    return sent;
-}
-
-static void recv_backward(Tape *tape, Node *n) { /* sends dy back */
-    const Partner *p = n->args;
-    comm_send(p->comm, QUEUE(tape), n->out->grad->data, tensor_count(n->out), TYPE_REAL, p->other);
-}
-
-static const Op recv_op = {"recv", recv_backward, NULL};
-
-Tensor *op_recv(Tape *tape, const Mesh *mesh, MeshAxis along, int from, const Tensor *like) {
-    Partner partner = {mesh->axis[along], from};
-    check_place("recv", along, like, PLACE_PRIVATE);
-    Tensor *y = tape_tensor(tape, like->name, TYPE_REAL, like->shape, like);
-    y->constant = like->constant;
-    comm_recv(partner.comm, QUEUE(tape), y->data, tensor_count(y), TYPE_REAL, from);
-    keep_partner(tape, tape_node(tape, &recv_op, NULL, NULL, y), partner);
-    return y;
 }

@@ -8,7 +8,7 @@
  *   op_reduce_scatter   Partial -> Shard         reduce-scatter   all-gather
  *   op_split            Replicate -> Shard       own slice        all-gather
  *   op_all_to_all       Shard(i) -> Shard(j)     all-to-all       all-to-all back
- *   op_send, op_recv    one stage -> another     send, recv       recv, send of the gradient
+ *   (and op_send and op_recv, from one device to another: message_ops.h)
  *
  * Each is linear, and its backward is the transpose: <forward(x), y> = <x, backward(y)>, where an inner product sums
  * over the devices and counts a Replicate side once. (copy and reduce are f and g of Shoeybi et al. 2019, section 3.)
@@ -38,11 +38,7 @@ Tensor *op_split(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int ax
 /* x (..) Shard(i) -> (.. n times as long along i, an n-th along axis ..) Shard(axis) */
 Tensor *op_all_to_all(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis);
 
-/* x (..) Private goes to the device with coordinate `to`, which calls op_recv. The result (1), double, is 0 and Partial:
- * what this stage adds to the loss. tape_backward from it, with any seed, receives the gradient of x. */
-Tensor *op_send(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int to);
-/* The x of the device with coordinate `from`, of which `like` has the name, shape, placements and whether it is
- * constant. Its backward sends the gradient to where it came from. */
-Tensor *op_recv(Tape *tape, const Mesh *mesh, MeshAxis along, int from, const Tensor *like);
+/* Ends the program, with what would help, unless x is placed as op_`op` takes it. */
+void dist_check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted);
 
 #endif

@@ -34,6 +34,7 @@ static const Op linear_op = {"linear", linear_backward_input, linear_backward_pa
 
 Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
     tensor_check_not_partial(x, "op_linear");
+    tape_await(x);
     const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
     Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
@@ -65,6 +66,8 @@ static const Op add_op = {"add", add_backward, NULL};
 
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
     ASSERT(shape_equal(a->shape, b->shape));
+    tape_await(a);
+    tape_await(b);
     Tensor *y = tape_tensor(tape, "add", TYPE_REAL, a->shape, a);
     KERNELS(tape)->add(QUEUE(tape), a, b, y);
     tape_node(tape, &add_op, a, b, y);
@@ -155,6 +158,7 @@ static Tensor *norm_node(Tape *tape, const Op *op, Tensor *x, Param *gain, Param
 
 Tensor *op_layernorm(Tape *tape, Tensor *x, Param *gain, Param *bias, double eps) {
     tensor_check_not_partial(x, "op_layernorm");
+    tape_await(x);
     Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
     Tensor *stats = tape_tensor(tape, "layernorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
     KERNELS(tape)->layernorm(QUEUE(tape), x, param_acquire(gain), bias ? param_acquire(bias) : NULL, eps, y,
@@ -166,6 +170,7 @@ Tensor *op_layernorm(Tape *tape, Tensor *x, Param *gain, Param *bias, double eps
 
 Tensor *op_rmsnorm(Tape *tape, Tensor *x, Param *gain, double eps) {
     tensor_check_not_partial(x, "op_rmsnorm");
+    tape_await(x);
     Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
     Tensor *stats = tape_tensor(tape, "rmsnorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
     KERNELS(tape)->rmsnorm(QUEUE(tape), x, param_acquire(gain), eps, y, stats);
@@ -200,6 +205,7 @@ static const Op swiglu_op = {"swiglu", swiglu_backward, NULL};
 static Tensor *activation(Tape *tape, const Op *op, void (*kernel)(Queue *, const Tensor *, Tensor *),
                           Tensor *x, int64_t columns) {
     tensor_check_not_partial(x, op->name);
+    tape_await(x);
     Tensor *y = tape_tensor(tape, op->name, TYPE_REAL, with_columns(x, columns), x);
     kernel(QUEUE(tape), x, y);
     Node *n = tape_node(tape, op, x, NULL, y);
@@ -233,6 +239,7 @@ static const Op dropout_op = {"dropout", dropout_backward, NULL};
 Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site) {
     if (site.rate == 0) return x;
     tensor_check_not_partial(x, "op_dropout");
+    tape_await(x);
     Tensor *y = tape_tensor(tape, "dropout", TYPE_REAL, x->shape, x);
     KERNELS(tape)->dropout(QUEUE(tape), x, site.rate, site.seed, site.stream, site.first, y, false);
     Node *n = tape_node(tape, &dropout_op, x, NULL, y);

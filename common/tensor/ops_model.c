@@ -29,6 +29,7 @@ static const Op rope_op = {"rope", rope_backward, NULL};
 
 Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first) {
     tensor_check_not_partial(qkv, "op_rope");
+    tape_await(qkv);
     Tensor *y = tape_tensor(tape, "rope", TYPE_REAL, qkv->shape, qkv);
     KERNELS(tape)->rope(QUEUE(tape), qkv, table, H, K, first, false, y);
     Node *n = tape_node(tape, &rope_op, qkv, NULL, y);
@@ -59,6 +60,7 @@ static const Op attention_op = {"attention", attention_backward, NULL};
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K) {
     tensor_check_not_partial(qkv, "op_attention");
+    tape_await(qkv);
     int64_t B = qkv->shape.size[0], T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
     Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(B, T, H * D), qkv);
     Tensor *lse = tape_tensor(tape, "attention.lse", TYPE_REAL, SHAPE(B, T, H), qkv);
@@ -78,6 +80,7 @@ Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K) {
 
 Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyValueCache *cache) {
     ASSERT(!tape->recording && qkv->shape.size[0] == 1);
+    tape_await(qkv);
     int64_t T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
     ASSERT(cache->count + T <= cache->keys.shape.size[0]);
     Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(1, T, H * D), qkv);
@@ -118,6 +121,7 @@ static const Op head_loss_op = {"head_loss", head_loss_backward_input, head_loss
 
 Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, const Tensor *targets) {
     tensor_check_not_partial(x, "op_head_loss");
+    tape_await(x);
     const Kernels *k = KERNELS(tape);
     Queue *q = QUEUE(tape);
     const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
@@ -157,6 +161,7 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
 
 Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias) {
     ASSERT(!tape->recording);
+    tape_await(x);
     const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
     Shape shape = x->shape;
     shape.size[shape.rank - 1] = w->shape.size[0];
@@ -179,6 +184,8 @@ static const Op squared_error_op = {"squared_error", squared_error_backward, NUL
 
 Tensor *op_squared_error(Tape *tape, Tensor *y, Tensor *target) {
     tensor_check_not_partial(y, "op_squared_error");
+    tape_await(y);
+    tape_await(target);
     Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
     Tensor *dy = tape_tensor(tape, "loss.dy", TYPE_REAL, y->shape, y);
     KERNELS(tape)->zero(QUEUE(tape), loss);
@@ -223,6 +230,7 @@ Tensor *op_recompute(Tape *tape, Tensor *x, SegmentFn forward, const void *conte
     a->context = tape_alloc(tape, context_bytes);
     memcpy(a->context, context, context_bytes);
     bool recording = tape->recording;
+    tape_await(x);
     tape->recording = false;
     x->readers++; /* the segment may drop x, which backward will read */
     Tensor *y = forward(a->context, tape, x);

@@ -41,6 +41,7 @@ void tape_begin_microbatch(Tape *tape, int64_t index, int64_t count) {
 }
 
 void tape_reset(Tape *tape) {
+    tape_finish(tape);
     for (int64_t i = 0; i < tape->tensor_count; i++)
         if (tape->tensors[i]->data) tensor_free(tape->tensors[i]);
     tape->tensor_count = tape->node_count = 0;
@@ -84,7 +85,14 @@ static void observe(const Tape *tape, const Node *node, TapePhase phase) {
     if (tape->observer.done) tape->observer.done(tape->observer.context, node, phase);
 }
 
+static void check_has_arrived(const Op *op, const Tensor *x) {
+    CHECK(!x || !x->arriving, "tape_await comes before the kernels of an op, for each of its inputs",
+          "op_%s has read '%s', which is still on its way from another device", op->name, x->name);
+}
+
 Node *tape_node(Tape *tape, const Op *op, Tensor *in0, Tensor *in1, Tensor *out) {
+    check_has_arrived(op, in0);
+    check_has_arrived(op, in1);
     if (!tape->recording) return NULL;
     Node *node = tape_alloc(tape, sizeof *node);
     node->op = op;
@@ -112,12 +120,42 @@ void tape_drop(Tape *tape, Tensor *x) {
     free_if_unread(x);
 }
 
+/* ---- messages under way: each is a reader of its tensor ---- */
+
+void tape_begin_transfer(Tape *tape, Transfer *transfer, bool brings) {
+    Transfer **end = &tape->transfers;
+    while (*end) end = &(*end)->next;
+    *end = transfer;
+    transfer->tape = tape;
+    transfer->next = NULL;
+    transfer->tensor->readers++;
+    if (brings) transfer->tensor->arriving = transfer;
+}
+
+void tape_end_transfer(Transfer *transfer) {
+    Transfer **link = &transfer->tape->transfers;
+    Tensor *t = transfer->tensor;
+    while (*link != transfer) link = &(*link)->next;
+    *link = transfer->next;
+    if (t->arriving == transfer) t->arriving = NULL;
+    transfer->finish(transfer);
+    t->readers--;
+    free_if_unread(t);
+}
+
+void tape_finish(Tape *tape) {
+    while (tape->transfers) tape_end_transfer(tape->transfers);
+}
+
 /* ---- backward ---- */
 
 Tensor *tape_grad(Tape *tape, Tensor *x, bool *add) {
     if (x->constant) return NULL;
     *add = x->grad != NULL;
-    if (*add) return x->grad;
+    if (*add) {
+        tape_await(x->grad);
+        return x->grad;
+    }
     x->grad = tape_tensor(tape, x->name, TYPE_REAL, x->shape, x);
     for (int axis = 0; axis < MESH_AXES; axis++) x->grad->place[axis] = place_of_grad(x->place[axis]);
     return x->grad;
@@ -133,18 +171,20 @@ static void seed(Tape *tape, Tensor *out, const Tensor *grad) {
 
 static void backward_input(Tape *tape, Node *node) {
     if (!node->op->backward_input || !node->out->grad) return;
+    tape_await(node->out->grad);
     node->op->backward_input(tape, node);
     observe(tape, node, TAPE_BACKWARD_INPUT);
 }
 
 static void backward_param(Tape *tape, Node *node) {
     if (!node->op->backward_param || !node->out->grad) return;
+    tape_await(node->out->grad);
     node->op->backward_param(tape, node);
     observe(tape, node, TAPE_BACKWARD_PARAM);
 }
 
 /* Frees what only this node's backward was waiting for. */
-static void release(Node *node) {
+static void release(Tape *tape, Node *node) {
     for (int i = 0; i < NODE_SAVED; i++) {
         if (!node->saved[i]) continue;
         node->saved[i]->readers--;
@@ -153,7 +193,7 @@ static void release(Node *node) {
     }
     node->out->dropped = true;
     free_if_unread(node->out);
-    if (node->out->grad && node->out->grad->data) tensor_free(node->out->grad);
+    if (node->out->grad) tape_drop(tape, node->out->grad);
 }
 
 void tape_backward(Tape *tape, Tensor *out, const Tensor *grad) {
@@ -161,7 +201,7 @@ void tape_backward(Tape *tape, Tensor *out, const Tensor *grad) {
     for (int64_t i = tape->node_count - 1; i >= 0; i--) {
         backward_input(tape, tape->nodes[i]);
         backward_param(tape, tape->nodes[i]);
-        release(tape->nodes[i]);
+        release(tape, tape->nodes[i]);
     }
 }
 
@@ -169,7 +209,7 @@ void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad) {
     seed(tape, out, grad);
     for (int64_t i = tape->node_count - 1; i >= 0; i--) {
         backward_input(tape, tape->nodes[i]);
-        if (!tape->nodes[i]->op->backward_param) release(tape->nodes[i]);
+        if (!tape->nodes[i]->op->backward_param) release(tape, tape->nodes[i]);
     }
 }
 
@@ -177,6 +217,6 @@ void tape_backward_params(Tape *tape) {
     for (int64_t i = tape->node_count - 1; i >= 0; i--) {
         if (!tape->nodes[i]->op->backward_param) continue;
         backward_param(tape, tape->nodes[i]);
-        release(tape->nodes[i]);
+        release(tape, tape->nodes[i]);
     }
 }

@@ -42,6 +42,16 @@ typedef struct {
     void *context;
 } TapeObserver;
 
+/* A message under way: it brings a tensor of this tape its elements, or reads them (comm/message_ops.h). It belongs to
+ * the tape until it is done, and so long nobody frees the tensor. */
+typedef struct Transfer Transfer;
+struct Transfer {
+    Tape *tape;
+    Tensor *tensor;
+    void (*finish)(Transfer *transfer); /* the queue goes on when it is done */
+    Transfer *next;                     /* in the order in which they began */
+};
+
 struct Tape {
     Device *device;
     bool recording;        /* false: forward only, nothing is kept (evaluation, generation) */
@@ -51,11 +61,13 @@ struct Tape {
     int64_t node_count, node_capacity;
     Tensor **tensors;
     int64_t tensor_count, tensor_capacity;
+    Transfer *transfers;      /* that are not done */
     struct ArenaBlock *arena; /* nodes, tensor structs, args */
 };
 
 Tape *tape_new(Device *device, bool recording);
-void tape_reset(Tape *tape); /* frees all activations and nodes; the tape can be used again */
+/* Waits for its messages (tape_finish), frees all activations and nodes; the tape can be used again. */
+void tape_reset(Tape *tape);
 void tape_delete(Tape *tape);
 
 /* ---- for programs ---- */
@@ -72,6 +84,9 @@ void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad);
 void tape_backward_params(Tape *tape);
 /* The forward reads x no more. */
 void tape_drop(Tape *tape, Tensor *x);
+/* Waits for every message of this tape, and frees what was kept for them alone. The device stands still until the last
+ * has left, so where time counts: as late as memory allows. */
+void tape_finish(Tape *tape);
 
 /* ---- for ops ---- */
 
@@ -88,5 +103,14 @@ void node_save(Node *node, int slot, Tensor *t);
 /* The gradient of x for a backward step to write into: overwrite it, or add to it when *add comes back true.
  * NULL: x is constant. */
 Tensor *tape_grad(Tape *tape, Tensor *x, bool *add);
+
+/* The message has begun; when its tensor has been waited for, or at the tape's end, it is finished. */
+void tape_begin_transfer(Tape *tape, Transfer *transfer, bool brings);
+void tape_end_transfer(Transfer *transfer);
+/* Waits until the elements of x are there: only what a message brings (by op_recv; a gradient, to op_send) may not be.
+ * Every op calls it for its inputs before its kernels read them, and a program before it reads a tensor itself. */
+static inline void tape_await(Tensor *x) {
+    if (x->arriving) tape_end_transfer(x->arriving);
+}
 
 #endif

@@ -47,9 +47,10 @@ struct Tensor {
 
     /* kept by the tape, for activations */
     Tensor *grad;
-    int readers;   /* backward steps that will still read data */
-    bool dropped;  /* the forward reads it no more */
-    bool constant; /* no gradient flows into it */
+    int readers;               /* backward steps that will still read data */
+    bool dropped;              /* the forward reads it no more */
+    bool constant;             /* no gradient flows into it */
+    struct Transfer *arriving; /* the message that brings its elements; NULL: they are there */
 };
 
 int64_t element_bytes(ElementType type);
