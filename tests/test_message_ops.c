@@ -7,6 +7,7 @@
 #include "common/comm/clock.h"
 #include "common/comm/message_ops.h"
 #include "tests/ranks.h"
+#include "tests/tensors.h"
 #include "tests/training.h"
 
 #include <stdlib.h>
@@ -25,14 +26,19 @@ static real value(int rank, int k, int64_t i) { return (real)(rank * 1000 + k * 
 
 static Tensor leaf_new(const char *name, int rank, int k, int64_t count) {
     Tensor t = tensor_new(device, MEMORY_PARAMETERS, name, TYPE_REAL, SHAPE(count));
-    for (int64_t i = 0; i < count; i++) tensor_reals(&t)[i] = value(rank, k, i);
+    real *values = xmalloc((size_t)tensor_bytes(&t));
+    for (int64_t i = 0; i < count; i++) values[i] = value(rank, k, i);
+    tensor_write(&t, 0, count, values);
+    free(values);
     t.place[MESH_PIPE] = private;
     return t;
 }
 
 static bool is_value(const Tensor *t, int rank, int k, real times) {
     bool good = true;
-    for (int64_t i = 0; i < tensor_count(t); i++) good &= tensor_reals(t)[i] == times * value(rank, k, i);
+    real *values = tensor_to_host(t);
+    for (int64_t i = 0; i < tensor_count(t); i++) good &= values[i] == times * value(rank, k, i);
+    free(values);
     return good;
 }
 
@@ -40,7 +46,7 @@ static bool is_value(const Tensor *t, int rank, int k, real times) {
 static void spoil(Tape *tape, int64_t count) {
     for (int k = 0; k < 2 * SEVERAL; k++) {
         Tensor *t = tape_tensor(tape, "spoiled", TYPE_REAL, SHAPE(count), NULL);
-        for (int64_t i = 0; i < count; i++) tensor_reals(t)[i] = (real)NAN;
+        fill_constant(t, (real)NAN);
     }
 }
 
@@ -221,7 +227,7 @@ static void stages(void) {
             for (int i = 0; i < one.model->params.count; i++) {
                 const Param *p = one.model->params.items[i], *s = staged.model->params.items[i];
                 if (!is_mine(&staged, p->name)) continue;
-                good &= !memcmp(p->grad[0].data, s->grad[0].data, (size_t)tensor_bytes(&p->grad[0]));
+                good &= same_elements(&p->grad[0], &s->grad[0]);
                 compared++;
             }
             good &= compared > 0 || world->size > c.model.L;
