@@ -53,7 +53,7 @@ PROGRAMS := $(filter $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%)) \
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 
 .DEFAULT_GOAL := all
-.PHONY: all run test planted valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
+.PHONY: all run test test-all planted valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
 .SECONDARY:
 
 all: $(PROGRAMS) $(call mpi_only,$(BUILD)/mpiexec) ## build every program into build/
@@ -137,9 +137,13 @@ notebooks: deps all ## run every cell of notebooks-md/ and write its output and 
 	@tests/install-packages notebooks
 	@python3 notebooks-md/run.py $(NOTEBOOKS)
 
-test: deps ## install what is missing, run all tests
+test: deps ## install what is missing, run the tests: every kind of proof
 	@tests/install-packages notebooks
 	@tests/run
+
+test-all: deps ## all of it: every mesh, every variant, long fuzz runs, planted bugs, lint
+	@tests/install-packages notebooks
+	@tests/run all
 
 # PYTHON: the one whose JAX and PyTorch are compared with
 PYTHON ?= python3

@@ -48,6 +48,9 @@ static Exit expect_exit(void (*body)(void *), void *argument) {
     return result;
 }
 
+/* How many random cases: `count`, and ten times as many in `make test-all` (a test that asks says TEST tier: more). */
+static inline int random_cases(int count) { return getenv("TEST_ALL") ? 10 * count : count; }
+
 /* Ended by fail(): this status, and one line that reads `...: error: ...` and holds `part`. */
 static inline bool refused(const Exit *e, int status, const char *part) {
     return e->status == status && !strchr(e->text, '\n') && strstr(e->text, ": error: ") &&

@@ -2,7 +2,7 @@
  * what a ring takes, in any order of waiting, on any number of ranks; the same digits twice. Formulas are written out
  * here once more, in the form of FORMULAS: n ranks, S bytes, latency a, bandwidth W.
  *
- * TEST np: 1 2 3 5 8
+ * TEST np: 1 3, all: 2 5 8
  * TEST variants: float asan */
 #include "common/comm/clock.h"
 #include "common/cpu/device_cpu.h"

@@ -2,8 +2,8 @@
  * and several at once, against values that each rank computes for itself; sums to the bit. The bytes counted, against
  * the formulas. The last line has a hash of all results, which must not depend on how the bytes travelled.
  *
- * TEST np: 1 2 3 5 8
- * TEST variants: float asan */
+ * TEST np: 3 8, all: 1 2 5
+ * TEST variants: float, all: asan */
 #include "tests/ranks.h"
 
 #include <stdlib.h>

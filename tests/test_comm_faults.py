@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # in the background of a script it is ignored, and would be by the ranks
 os.chdir(os.path.dirname(os.path.abspath(__file__)) + "/..")
 FAULTS = "build/tests/comm_faults"
 MARK = "SHARD_TEST_MARK"  # in the environment of all processes of this test, which finds them by it

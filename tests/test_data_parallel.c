@@ -4,7 +4,7 @@
  * for their sums are grouped otherwise. The bytes of a step are those of the formula, exactly, and by the model clock
  * the all-reduces end when the recurrence says.
  *
- * TEST np: 1 2 3 4 5 6 7 8
+ * TEST np: 1 3 8, all: 2 4 5 6 7
  * TEST variants: double */
 #include "chapters/05_data_parallel/replica.h"
 #include "common/comm/clock.h"

@@ -2,8 +2,8 @@
  * against what each rank computes by itself from where an element belongs; the dot-product identity; placements;
  * bytes sent and memory held against their formulas. Values are small whole numbers, so everything is exact.
  *
- * TEST np: 1 2 3 4 5
- * TEST variants: float double asan */
+ * TEST np: 1 3 4, all: 2 5
+ * TEST variants: double asan, all: float */
 #include "common/comm/dist_ops.h"
 #include "common/comm/message_ops.h"
 #include "common/cpu/device_cpu.h"

@@ -1,13 +1,12 @@
 /* Random command lines: each is refused in one line with a hint, or gives a configuration that holds what
  * config_check promises. Deterministic: case i is a function of i.
- * TEST variants: float asan */
+ * TEST variants: float asan
+ * TEST tier: more */
 #define _DEFAULT_SOURCE /* fileno in expect_exit.h */
 #include "common/config/args.h"
 #include "common/base/rng.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
-
-enum { CASES = 1500 };
 
 typedef struct {
     char *argv[16];
@@ -155,8 +154,8 @@ static void run_case(void *argument) {
 }
 
 int main(void) {
-    int good = 0, refusals = 0, wrong = 0;
-    for (int i = 0; i < CASES; i++) {
+    int count = random_cases(1500), good = 0, refusals = 0, wrong = 0;
+    for (int i = 0; i < count; i++) {
         Case c = make_case((uint64_t)i);
         Exit e = expect_exit(run_case, &c);
         bool usage = refused(&e, 2, " (hint: ");
@@ -169,8 +168,8 @@ int main(void) {
         }
         for (int j = 0; j < c.argc; j++) free(c.argv[j]);
     }
-    ok(wrong == 0, "%d random command lines: %d good, %d refused in one line with a hint", CASES, good,
+    ok(wrong == 0, "%d random command lines: %d good, %d refused in one line with a hint", count, good,
        refusals);
-    ok(good > CASES / 10 && refusals > CASES / 10, "enough of both");
+    ok(good > count / 10 && refusals > count / 10, "enough of both");
     return tap_done();
 }

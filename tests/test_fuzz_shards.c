@@ -1,4 +1,5 @@
 /* TEST variants: asan
+ * TEST tier: more
  * Mutations of a valid folder of shards, the same ones in every run. Each is opened and read, packed and
  * padded, in a child under AddressSanitizer and UBSan: it must be read in full, or be refused in one line. */
 #define _GNU_SOURCE
@@ -7,8 +8,6 @@
 #include "tests/tap.h"
 
 #include <stdlib.h>
-
-enum { MUTATIONS = 300 };
 
 static void read_everything(void *folder) {
     for (int pad = 0; pad < 2; pad++) {
@@ -55,8 +54,8 @@ int main(void) {
     tokenizer_free(tokenizer);
     const char *const names[] = {"train_0000.bin", "train_0001.bin", "train_0002.bin", "validation_0000.bin"};
     Rng rng = {1, rng_stream("tests.fuzz_shards"), 0};
-    int read = 0, turned_away = 0;
-    for (int m = 0; m < MUTATIONS; m++) {
+    int mutations = random_cases(300), read = 0, turned_away = 0;
+    for (int m = 0; m < mutations; m++) {
         char *path = xprintf("%s/%s", folder, names[rng_below(&rng, COUNT_OF(names))]);
         size_t bytes;
         char *valid = file_read(path, &bytes);
@@ -81,8 +80,8 @@ int main(void) {
         free(valid);
         free(path);
     }
-    ok(read > 0 && turned_away > read && read + turned_away == MUTATIONS,
-       "%d mutations: %d read in full, %d refused", MUTATIONS, read, turned_away);
+    ok(read > 0 && turned_away > read && read + turned_away == mutations,
+       "%d mutations: %d read in full, %d refused", mutations, read, turned_away);
     Exit e = expect_exit(read_everything, folder);
     ok(e.status == 0, "the folder itself is read %s", e.text);
     file_remove(folder);

@@ -1,6 +1,8 @@
 /* Tokenizer files changed at random, the same way each time: every one is refused with one line, or gives a
  * tokenizer that keeps its promises. A child walks through the changes until one ends it, then the next child
- * goes on behind that one; so all that a file can do is seen under the sanitizers. TEST variants: asan */
+ * goes on behind that one; so all that a file can do is seen under the sanitizers.
+ * TEST variants: asan
+ * TEST tier: more */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "common/base/rng.h"
 #include "common/data/tokenizer.h"
@@ -11,9 +13,9 @@
 #include <sys/mman.h>
 
 #define FIXTURES "tests/fixtures/tokenizer/"
-#define SEEDS    500 /* of each file */
 
 static char *folder;
+static int seeds; /* changes of each file */
 
 /* ---- changes ---- */
 
@@ -153,7 +155,7 @@ static void walk(void *argument) {
     Target *target = argument;
     int *seed = &target->progress->seed;
     char *file = xprintf("%s/%s", folder, target->name), *load = xprintf("%s/%s", folder, target->load);
-    for (; *seed < SEEDS; ++*seed) {
+    for (; *seed < seeds; ++*seed) {
         Rng rng = {.seed = (uint64_t)*seed, .stream = rng_stream(target->source)};
         Str s = {0};
         str_add(&s, target->original.data, target->original.count);
@@ -177,7 +179,7 @@ static void fuzz(struct Progress *progress, const char *source, const char *name
     Target target = {.source = source, .name = name, .load = load, .progress = progress};
     target.original.data = file_read(source, &target.original.count);
     *progress = (struct Progress){0};
-    for (; progress->seed < SEEDS; progress->seed++) {
+    for (; progress->seed < seeds; progress->seed++) {
         Exit e = expect_exit(walk, &target);
         if (e.status == 0) break;
         refusals++;
@@ -186,7 +188,7 @@ static void fuzz(struct Progress *progress, const char *source, const char *name
         bad++;
     }
     ok(!bad && progress->loaded > 10 && refusals > 10, "%s, %d changes: %d read, %d refused, %d neither",
-       source, SEEDS, progress->loaded, refusals - bad, bad);
+       source, seeds, progress->loaded, refusals - bad, bad);
     char *file = xprintf("%s/%s", folder, name); /* whole again, for the file beside it */
     file_write(file, target.original.data, target.original.count);
     free(file);
@@ -196,6 +198,7 @@ static void fuzz(struct Progress *progress, const char *source, const char *name
 int main(int argc, char **argv) {
     (void)argc;
     base_set_program(argv[0]);
+    seeds = random_cases(500);
     struct Progress *shared =
         mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!ok(shared != MAP_FAILED, "memory that a child shares")) return tap_done();

@@ -7,6 +7,8 @@
 #include <signal.h>
 
 static void send(void *signals) {
+    signal(SIGINT, SIG_DFL); /* in the background of a script it is ignored */
+    signal(SIGTERM, SIG_DFL);
     interrupt_install();
     if (interrupt_requested()) exit(50);
     for (const int *s = signals; *s; s++) {

@@ -1,7 +1,7 @@
 /* The mesh: every way to cut the world in three, its coordinates and groups against the formula of DESIGN, a size left
  * open, pictures.
  *
- * TEST np: 1 2 3 4 8
+ * TEST np: 1 4 8, all: 2 3
  * TEST variants: float asan */
 #include "common/comm/mesh.h"
 #include "tests/ranks.h"

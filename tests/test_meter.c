@@ -1,4 +1,4 @@
-/* TEST variants: float double asan
+/* TEST variants: float, all: double asan
  * The meter counts what the formulas say, and changes nothing; the profile charges it to the right op and phase. */
 #include "common/cpu/device_cpu.h"
 #include "common/tensor/meter.h"

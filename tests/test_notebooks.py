@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The notebooks agree with the programs; and the tool that says so sees when they do not."""
+"""The notebooks agree with the programs; and the tool that says so sees when they do not.
+TEST seconds: 1800"""
 import importlib.util
 import json
 import pathlib

@@ -1,4 +1,4 @@
-/* TEST variants: float asan
+/* TEST variants: float, all: asan
  * Pictures: PNG and SVG of the size asked for, with the curves and labels in them, from the plainest to
  * hopeless data and names; a gnuplot that is missing, fails, dies or is slow stops nothing. */
 #define _GNU_SOURCE

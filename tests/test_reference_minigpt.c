@@ -1,4 +1,4 @@
-/* TEST variants: float double
+/* TEST variants: double, all: float
  * The whole preset minigpt, 27,430,481 parameters, against another implementation
  * (tests/fixtures/minigpt.json, made with JAX by tests/reference/make_fixtures.py). In double: ten steps of 2
  * windows of 256 tokens. In float: a hundred steps of one window of 64, and the loss may leave JAX's float64

@@ -2,7 +2,7 @@
  * rounding on floats, for any count; the bytes they send against the formula; a step of the ring against what it is to
  * hold; one device has nothing to send. Under the model clock: what the formulas say.
  *
- * TEST np: 1 2 3 4 5 8
+ * TEST np: 1 3 8, all: 2 4 5
  * TEST variants: float asan */
 #include "chapters/04_collectives/ring.h"
 #include "common/comm/clock.h"

@@ -1,7 +1,7 @@
 /* What chapter 04 draws is what the library does: the tile of every device in every layout, against op_split. Who holds a
  * tile, notations, and the rule of the sharded product against products that are carried out.
  *
- * TEST np: 1 4 6 8
+ * TEST np: 4 6, all: 1 8
  * TEST variants: float asan */
 #include "chapters/04_collectives/cases.h"
 #include "chapters/04_collectives/layouts.h"

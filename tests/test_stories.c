@@ -1,6 +1,6 @@
 /* The stories: each parses back to the draws that made it, and to no others; draws come as often as they
  * should; length and words.
- * TEST variants: float asan */
+ * TEST variants: float, all: asan */
 #include "datasets/stories.h"
 #include "tests/tap.h"
 

@@ -2,7 +2,7 @@
  * call of comm in it, and an arrow from each message's sender to its receiver, which leaves before it arrives; by the model
  * clock the spans are where the clock had them. The picture is drawn.
  *
- * TEST np: 1 3
+ * TEST np: 3, all: 1
  * TEST variants: float asan */
 #include "common/comm/clock.h"
 #include "common/cpu/device_cpu.h"
