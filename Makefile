@@ -51,6 +51,9 @@ PROGRAMS := $(filter $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%)) \
             $(call mpi_only,$(filter-out $(ALONE:%=$(BUILD)/%),$(CHAPTERS:%=$(BUILD)/%))) $(TOOLS:%=$(BUILD)/%)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+# $(call quiet,CC,file): what stands before a long command; a line a file then, the command itself with V=1, nothing with -s
+silent := $(findstring s,$(filter-out -%,$(firstword $(MAKEFLAGS))))
+quiet   = $(if $(V),,@$(if $(silent),,echo '$(1) $(2)'; ))
 
 .DEFAULT_GOAL := all
 .PHONY: all run test test-all planted valgrind arm64 bench notebooks data plot lint format clean help deps tests-built FORCE
@@ -60,11 +63,11 @@ all: $(PROGRAMS) $(call mpi_only,$(BUILD)/mpiexec) ## build every program into b
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(call quiet,CC,$<)$(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/libshard.a: $(call objects,$(LIBRARY))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call quiet,AR,$@)$(AR) rcs $@ $^
 
 $(BUILD)/obj/common/base/cpu_check.o: ALL_CFLAGS += $(BASELINE)
 # another MPI, which may have become the machine's, needs other objects, and starts ranks in its own way
@@ -90,19 +93,19 @@ define chapter_rule
 $(BUILD)/$(1): $(call objects,$(wildcard chapters/$(1)/*.c)) \
     $(call objects,$(foreach c,$(CHAPTERS),$(if $(filter $(c),$(firstword $(sort $(c) $(1)))),$(if $(filter-out $(1),$(c)),$(filter-out %/main.c,$(wildcard chapters/$(c)/*.c)))))) \
     $(BUILD)/libshard.a
-	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter-out $(ALONE),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
+	$$(call quiet,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter-out $(ALONE),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_rule,$(c))))
 
 # what tests may call: the lesson code of every chapter
 $(BUILD)/liblessons.a: $(call objects,$(filter-out %/main.c,$(wildcard chapters/*/*.c)))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call quiet,AR,$@)$(AR) rcs $@ $^
 
 define program_rule
 $(BUILD)/$(2)$(notdir $(basename $(1))): $(call objects,$(1)) $(3) $(BUILD)/libshard.a
 	@mkdir -p $$(@D)
-	$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
+	$$(call quiet,LD,$$@)$$(CC) $$(ALL_CFLAGS) $$^ $(if $(filter $(RANKED),$(1)),$$(MPI_LIBS)) $$(ALL_LIBS) -o $$@
 endef
 $(foreach s,$(wildcard common/tools/*.c datasets/tools/*.c),$(eval $(call program_rule,$(s),,)))
 $(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_rule,$(s),tests/,$(BUILD)/liblessons.a)))
@@ -115,6 +118,15 @@ $(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(ca
 tests-built: all $(TESTS:%=$(BUILD)/tests/%) $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(RANKED_BENCHES:%=$(BUILD)/bench/%))
 
 # ---- what is run ----------------------------------------------------------------------------------
+# PYTHON: the one whose JAX and PyTorch `make bench` compares with
+PYTHON ?= python3
+# What the user says goes to the shell in the environment, as "$$TEXT": whatever stands in a name, nobody reads it as a
+# command, the shell no more than make (which would obey $(..) in it, were it not for $(value)). ARGS alone is a piece of
+# a command line, with quotes of its own.
+SAID := TEXT VOCAB OUT TOKENIZER RUNS NP NOTEBOOKS BENCH CASES ROUNDS RESULTS PYTHON
+$(foreach name,$(SAID),$(eval override $(name) := $$(value $(name))))
+export $(SAID)
+
 run: deps ## install what is missing, train a MiniGPT on one device, then on 8, draw both loss curves
 	@$(MAKE) --no-print-directory -j$$(getconf _NPROCESSORS_ONLN) all
 	@$(MAKE) --no-print-directory ch02
@@ -129,13 +141,13 @@ NP_05 := 8
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
 ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)$(if $(filter-out $(ALONE),$(1)), $(BUILD)/mpiexec)
-	@$(if $(filter-out $(ALONE),$(1)),[ ! -t 1 ] || export CLICOLOR_FORCE=1; $(BUILD)/mpiexec -n $$(or $$(NP),$$(NP_$(firstword $(subst _, ,$(1)))),1) )$(BUILD)/$(1) $$(ARGS)
+	@$(if $(filter-out $(ALONE),$(1)),[ ! -t 1 ] || export CLICOLOR_FORCE=1; $(BUILD)/mpiexec -n "$$$${NP:-$$(or $$(NP_$(firstword $(subst _, ,$(1)))),1)}" )$(BUILD)/$(1) $$(ARGS)
 endef
 $(foreach c,$(CHAPTERS),$(eval $(call chapter_run_rule,$(c))))
 
 notebooks: deps all ## run every cell of notebooks-md/ and write its output and pictures
 	@tests/install-packages notebooks
-	@python3 notebooks-md/run.py $(NOTEBOOKS)
+	@set -f; python3 notebooks-md/run.py $$NOTEBOOKS
 
 test: deps ## install what is missing, run the tests: every kind of proof
 	@tests/install-packages notebooks
@@ -145,11 +157,9 @@ test-all: deps ## all of it: every mesh, every variant, long fuzz runs, planted 
 	@tests/install-packages notebooks
 	@tests/run all
 
-# PYTHON: the one whose JAX and PyTorch are compared with
-PYTHON ?= python3
 bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices $(BUILD)/mpiexec) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
-	@$(PYTHON) tests/bench/bench.py $(BENCH) --build $(BUILD) $(if $(CASES),--cases $(CASES)) \
-	    $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RESULTS),--results tests/bench/RESULTS.md)
+	@set -f; "$$PYTHON" tests/bench/bench.py $$BENCH --build $(BUILD) $${CASES:+--cases "$$CASES"} \
+	    $${ROUNDS:+--rounds "$$ROUNDS"} $${RESULTS:+--results tests/bench/RESULTS.md}
 
 lint: ## check layout, warnings of gcc and clang, static analysis
 	@tests/lint
@@ -170,11 +180,18 @@ deps: ## install the packages that are missing
 data: deps ## make tokens of a text: make data TEXT=file.txt VOCAB=4096 OUT=data/file [TOKENIZER=path]
 	$(if $(TEXT),,$(error make data needs a text: make data TEXT=file.txt VOCAB=4096 OUT=dir))
 	@$(MAKE) --no-print-directory -s $(BUILD)/prepare_data
-	@$(BUILD)/prepare_data --text '$(TEXT)' --output-dir '$(or $(OUT),data/$(basename $(notdir $(TEXT))))' \
-	    $(if $(VOCAB),--vocab-size '$(VOCAB)') $(if $(TOKENIZER),--tokenizer '$(TOKENIZER)') $(ARGS)
+	@name=$${TEXT##*/}; $(BUILD)/prepare_data --text="$$TEXT" --output-dir="$${OUT:-data/$${name%.*}}" \
+	    $${VOCAB:+--vocab-size="$$VOCAB"} $${TOKENIZER:+--tokenizer="$$TOKENIZER"} $(ARGS)
 
+# RUNS is cut at blanks, but a folder may have some in its name: words are put together until they name one
 plot: $(BUILD)/plot_runs ## draw the loss of several runs into OUT: make plot RUNS="runs/a runs/b"
-	@$(BUILD)/plot_runs $(or $(OUT),loss.png) $(RUNS)
+	@set -f; name=; [ ! -e "$$RUNS" ] || name=$$RUNS RUNS=; \
+	for word in $$RUNS; do \
+	    name=$${name:+$$name }$$word; \
+	    case $$name in -*) ;; *) [ -e "$$name" ] || continue ;; esac; \
+	    set -- "$$@" "$$name"; name=; \
+	done; \
+	$(BUILD)/plot_runs "$${OUT:-loss.png}" "$$@" $${name:+"$$name"}
 
 clean: ## remove everything that was built (runs/ and data/ stay)
 	rm -rf build build-*
@@ -185,6 +202,6 @@ format: ## lay the code out as .clang-format says
 help: ## this list
 	@grep -hE '^[a-zA-Z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 	@printf 'ch01, ch02 ..\tbuild a chapter, run it, draw: make ch02 NP=4 ARGS="--max-steps 200"\n' | expand -t 14
-	@echo 'variables: REAL=double, SAN=address, CC=clang, NP=4 (processes), ARGS="..." (flags of the program)'
+	@echo 'variables: REAL=double, SAN=address, CC=clang, V=1 (full commands), NP=4 (processes), ARGS="..." (flags of the program)'
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
