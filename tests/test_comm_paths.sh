@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # However the bytes travel, through shared memory, by message or both, within a machine or between two, every result of
-# tests/test_comm.c has the same bits, and tests/test_message_ops.c passes.
+# tests/test_comm.c has the same bits, and tests/test_message_ops.c passes. TEST tier: more
 cd "$(dirname "$0")/.." || exit 1
 . tests/tap.sh
 command -v mpiexec >/dev/null || { echo "1..0 # SKIP no mpiexec here"; exit 0; }
@@ -9,7 +9,7 @@ bits() { # bits RANKS [OPTION OF MPIEXEC ...]: a hash of all results; nothing wh
     shift
     timeout 120 mpiexec "$@" -n "$ranks" build/tests/test_comm >"$temp/out" && sed -n 's/^# bits //p' "$temp/out"
 }
-for ranks in 3 5; do
+for ranks in 3 ${TEST_ALL:+5}; do
     want=$(bits $ranks)
     [ -n "$want" ]; ok $? "$ranks ranks in shared memory: $want"
     [ "$(SHARD_SHARED_RANKS=1 bits $ranks)" = "$want" ]; ok $? "$ranks ranks, by message: the same bits"
