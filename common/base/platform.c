@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "common/base/platform.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <omp.h>
 #include <sched.h>
@@ -12,6 +14,7 @@
 #ifdef __linux__
 #    include <limits.h>
 #    include <linux/futex.h>
+#    include <sys/mman.h>
 #    include <sys/prctl.h>
 #    include <sys/syscall.h>
 #endif
@@ -156,7 +159,56 @@ int platform_rank(void) {
     return first_variable(names, sizeof names / sizeof *names, -1);
 }
 
+int platform_local_rank(void) {
+    static const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID",
+                                        "PALS_LOCAL_RANKID"};
+    return first_variable(names, sizeof names / sizeof *names, -1);
+}
+
 int platform_ranks(void) {
     static const char *const names[] = {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"};
     return platform_rank() < 0 ? 1 : first_variable(names, sizeof names / sizeof *names, 1);
 }
+
+/* ---- memory that processes share ---- */
+
+static int with_size(int file, int64_t bytes) {
+    if (file >= 0 && ftruncate(file, bytes) == 0) return file;
+    if (file >= 0) close(file);
+    return -1;
+}
+
+#ifdef __linux__
+
+int platform_memory_new(int64_t bytes, MemoryPath *path) {
+    int file = memfd_create("shard", MFD_CLOEXEC);
+    snprintf(path->text, sizeof path->text, "/proc/%d/fd/%d", (int)getpid(), file);
+    return with_size(file, bytes);
+}
+
+void platform_memory_unname(const MemoryPath *path) { (void)path; /* the name goes with the process */ }
+
+int platform_memory_reserve(int file, int64_t offset, int64_t bytes) {
+    int error;
+    do error = posix_fallocate(file, offset, bytes);
+    while (error == EINTR);
+    return error;
+}
+
+#else
+
+int platform_memory_new(int64_t bytes, MemoryPath *path) {
+    snprintf(path->text, sizeof path->text, "/tmp/shard-memory-XXXXXX");
+    return with_size(mkstemp(path->text), bytes);
+}
+
+void platform_memory_unname(const MemoryPath *path) { unlink(path->text); }
+
+int platform_memory_reserve(int file, int64_t offset, int64_t bytes) {
+    (void)file, (void)offset, (void)bytes; /* no such call everywhere */
+    return 0;
+}
+
+#endif
+
+int platform_memory_open(const MemoryPath *path) { return open(path->text, O_RDWR | O_CLOEXEC); }

@@ -45,5 +45,19 @@ bool platform_has_avx512(void);
 int platform_rank(void);
 /* How many processes it has started, as far as it says before MPI has begun. */
 int platform_ranks(void);
+/* The number of this process among those of its machine, as far as mpiexec says; otherwise -1. */
+int platform_local_rank(void);
+
+/* Memory that other processes of this machine can map: a file that lies in memory, outside /dev/shm, which is small in
+ * a container. A new one holds zeros, which take no memory before they are touched or reserved. Others open it by its
+ * path until its maker calls platform_memory_unname. The functions return a file, or -1 and errno. */
+typedef struct {
+    char text[64];
+} MemoryPath;
+int platform_memory_new(int64_t bytes, MemoryPath *path);
+int platform_memory_open(const MemoryPath *path);
+void platform_memory_unname(const MemoryPath *path);
+/* From now on touching these bytes cannot fail. 0, or an errno: there is no room for them. */
+int platform_memory_reserve(int file, int64_t offset, int64_t bytes);
 
 #endif

@@ -5,9 +5,15 @@
 #ifndef COMM_GROUP_H
 #define COMM_GROUP_H
 
+#include "common/base/platform.h"
 #include "common/comm/comm.h"
 
 enum { CACHE_LINE_BYTES = 64 };
+
+/* A slot holds so many bytes of one round and, behind them, this rank's slice of the sums of the round before. The
+ * larger, the fewer times all have to meet; at 1 MB that costs little, and two slots of each of a few ranks still fit a
+ * last-level cache. */
+enum { SLOT_BYTES = 1 << 20 };
 
 /* What goes ahead of every call's bytes, so that calls that do not match are found. */
 typedef struct {
@@ -75,8 +81,6 @@ typedef struct {
     int rank, size;
     int *machine; /* of each rank: the lowest rank that shares memory with it */
     int *seat;    /* of each rank: its number among those */
-    /* A slot holds so many bytes of one round and, behind them, this rank's slice of the sums of the round before. */
-    int64_t slot_bytes;
 } World;
 extern World world;
 
@@ -91,11 +95,13 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
 
 /* ---- memory.c: the memory that the ranks of one machine share ---- */
 
-/* base: that memory. `ranks` ranks have mapped it; this one has number `seat`, and number 0 prepares it before anyone
- * goes on. spin: each has a core, so that one who waits may keep his for a moment. */
-void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin);
-/* A place in it, which means the same to all of them, of this size; the first `clear` bytes are zeros. 0: no memory is
- * left. */
+/* file: that memory (platform_memory_new), of so many bytes, all zeros. `ranks` ranks map it; this one has number `seat`.
+ * Number 0 must have opened it before anyone takes a place. spin: each has a core, so that one who waits may keep his for
+ * a moment. */
+void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin);
+void memory_close(void);
+/* A place in it, which means the same to all of them, of this size; the first `clear` bytes are zeros. 0: no
+ * place is left. Ends the program when the machine has no memory for it. */
 int64_t memory_take(int64_t bytes, int64_t clear);
 void memory_give_back(int64_t place, int64_t bytes);
 void *memory_at(int64_t place);
@@ -109,9 +115,8 @@ void bell_ring(int seat);
 /* ---- shared.c ---- */
 
 extern const Transport transport_shared;
-/* A place for a group of n, of so many bytes; 0 when no memory is left. One member asks for it, tells the others, and all join. seats: of
+/* A place for a group of n, 0 when none is left. One member asks for it, tells the others, and all join. seats: of
  * the members. */
-int64_t shared_bytes(int64_t n);
 int64_t shared_place(int n);
 void shared_join(Group *g, int64_t place, const int *seats);
 

@@ -3,10 +3,11 @@
 #define _GNU_SOURCE
 #include "common/comm/group.h"
 
-#include "common/base/platform.h"
-
+#include <errno.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { SIZES = 1024, PAGE_BYTES = 4096 };
 static const double SPIN_SECONDS = 50e-6;
@@ -29,6 +30,7 @@ typedef struct {
 
 static Memory *memory;
 static int64_t memory_bytes;
+static int memory_file;
 static int own_seat;
 static bool may_spin;
 
@@ -40,16 +42,32 @@ static bool first_to_say(uint64_t words) {
     return atomic_compare_exchange_strong(&memory->said, &nothing, words) || nothing != words;
 }
 
-void memory_open(void *base, int64_t bytes, int seat, int ranks, bool spin) {
-    memory = base;
+/* Before anyone touches it: a page that cannot be had later would end the program by a signal (SIGBUS). */
+static void reserve(int64_t place, int64_t bytes) {
+    int error = platform_memory_reserve(memory_file, place, bytes);
+    CHECK(error == 0, "start fewer ranks, or end programs that hold memory",
+          "no %.1f MB left for memory that ranks of one machine share: %s", 1e-6 * (double)bytes,
+          strerror(error));
+}
+
+void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin) {
+    memory_file = file;
     memory_bytes = bytes;
     own_seat = seat;
     may_spin = spin;
-    base_errors_said_once(first_to_say);
-    if (seat != 0) return;
     int64_t head = (int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat));
-    memset(memory, 0, (size_t)head);
-    memory->next = ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
+    if (seat == 0) reserve(0, head);
+    memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    CHECK(memory != MAP_FAILED, "start fewer ranks, or raise `ulimit -v`",
+          "cannot map the memory that ranks of one machine share: %s", strerror(errno));
+    base_errors_said_once(first_to_say);
+    if (seat == 0) memory->next = ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
+}
+
+void memory_close(void) {
+    base_errors_said_once(NULL);
+    munmap(memory, (size_t)memory_bytes);
+    close(memory_file);
 }
 
 static void lock(void) {
@@ -71,13 +89,14 @@ int64_t memory_take(int64_t bytes, int64_t clear) {
     int64_t stride = ceil_div(bytes, PAGE_BYTES) * PAGE_BYTES;
     lock();
     int64_t *head = free_places(bytes), place = *head;
-    if (place) {
-        memcpy(head, memory_at(place), sizeof place);
-    } else if (memory->next + stride <= memory_bytes) {
+    bool new = !place && memory->next + stride <= memory_bytes;
+    if (place) memcpy(head, memory_at(place), sizeof place);
+    if (new) {
         place = memory->next;
         memory->next += stride;
     }
     unlock();
+    if (new) reserve(place, stride);
     if (place) memset(memory_at(place), 0, (size_t)clear);
     return place;
 }

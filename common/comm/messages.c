@@ -28,7 +28,7 @@ int messages_max_id(void) {
 }
 
 void messages_join(Group *g, int id) {
-    int64_t n = g->comm.size, slot = world.slot_bytes + world.slot_bytes / n + CACHE_LINE_BYTES;
+    int64_t n = g->comm.size, slot = SLOT_BYTES + SLOT_BYTES / n + CACHE_LINE_BYTES;
     Messages *m = xcalloc(1, sizeof *m);
     *m = (Messages){.id = id,
                     .slot = xmalloc((size_t)slot),

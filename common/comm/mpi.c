@@ -183,6 +183,15 @@ static int by_key_then_rank(const void *a, const void *b) {
     return x->key != y->key ? (x->key < y->key ? -1 : 1) : (x > y) - (x < y);
 }
 
+/* It has nobody to share a slot with. */
+static Comm *group_of_one(Comm *parent, const char *name) {
+    Comm *alone = comm_self();
+    alone->name = name;
+    alone->parent = parent;
+    alone->world_rank = &world.rank;
+    return alone;
+}
+
 static Comm *mpi_split(Comm *comm, int color, int key, const char *name) {
     int n = comm->size, size = 0, rank = 0;
     Wish *wishes = xmalloc((size_t)n * sizeof *wishes), wish = {color, key, world.rank, next_id};
@@ -192,7 +201,7 @@ static Comm *mpi_split(Comm *comm, int color, int key, const char *name) {
     bool shares = true;
     for (int r = 0; r < n; r++) {
         next_id = (int)max64(next_id, wishes[r].next_id + 1);
-        if (wishes[r].color == color) members[size++] = &wishes[r];
+        if (color >= 0 && wishes[r].color == color) members[size++] = &wishes[r];
     }
     qsort(members, (size_t)size, sizeof *members, by_key_then_rank);
     int *world_rank = xmalloc((size_t)n * sizeof *world_rank);
@@ -203,11 +212,11 @@ static Comm *mpi_split(Comm *comm, int color, int key, const char *name) {
     }
 
     /* the first member asks for a place, the others find it in what everyone is told */
-    int64_t place = color >= 0 && shares && rank == 0 ? shared_place(size) : 0;
+    int64_t place = size > 1 && shares && rank == 0 ? shared_place(size) : 0;
     int64_t *places = xmalloc((size_t)n * sizeof *places);
     gather_ints(comm, &place, places, sizeof place);
     Group *g = NULL;
-    if (color >= 0) {
+    if (size > 1) {
         place = places[members[0] - wishes];
         g = group_new(name, comm, rank, size, world_rank);
         CHECK(next_id <= messages_max_id() + 1, "close groups that are not needed", "too many groups");
@@ -220,7 +229,7 @@ static Comm *mpi_split(Comm *comm, int color, int key, const char *name) {
     free(members);
     free(world_rank);
     free(places);
-    return g ? &g->comm : NULL;
+    return g ? &g->comm : size == 1 ? group_of_one(comm, name) : NULL;
 }
 
 Group *group_of_all(int64_t place, void (*closed)(void)) {

@@ -31,7 +31,7 @@ typedef struct {
 
 static int64_t chunk_elements(const CommCall *call, int n) {
     bool for_each = call->kind == COMM_REDUCE_SCATTER || call->kind == COMM_ALL_TO_ALL;
-    return max64(1, world.slot_bytes / (for_each ? n : 1) / element_bytes(call->type));
+    return max64(1, SLOT_BYTES / (for_each ? n : 1) / element_bytes(call->type));
 }
 
 /* Empty before the first chunk and behind the last. */
@@ -60,7 +60,7 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
     int64_t e = element_bytes(call->type);
     Chunk chunk = chunk_of(call, n, round);
     spans[SLOT_INPUT] = (Span){0, chunk.count * e};
-    spans[SLOT_RESULT] = (Span){world.slot_bytes, 0};
+    spans[SLOT_RESULT] = (Span){SLOT_BYTES, 0};
     switch (call->kind) {
     case COMM_ALL_REDUCE:
         if (is_short(call, n)) break;
@@ -138,7 +138,7 @@ static void read_slots(const GroupRequest *request) {
             Chunk slice = slice_of(before, n, r);
             copy(out + slice.first * e, sums[r], slice.count * e);
         }
-        comm_reduce(call->reduction, call->type, rows, n, g->transport->slot(g) + world.slot_bytes,
+        comm_reduce(call->reduction, call->type, rows, n, g->transport->slot(g) + SLOT_BYTES,
                     slice_of(chunk, n, rank).count);
         break;
     }

@@ -43,10 +43,10 @@ static int64_t slots_offset(int64_t n) {
 }
 
 static int64_t slot_stride(int64_t n) {
-    return world.slot_bytes + round_up(world.slot_bytes / n + CACHE_LINE_BYTES, CACHE_LINE_BYTES);
+    return SLOT_BYTES + round_up(SLOT_BYTES / n + CACHE_LINE_BYTES, CACHE_LINE_BYTES);
 }
 
-int64_t shared_bytes(int64_t n) { return slots_offset(n) + 2 * n * slot_stride(n); }
+static int64_t shared_bytes(int64_t n) { return slots_offset(n) + 2 * n * slot_stride(n); }
 
 static CommHeader *header_at(const Group *g, uint32_t round, int rank) {
     int64_t n = g->comm.size, line = (int64_t)(round % 2) * n + rank;
@@ -108,7 +108,7 @@ static Channel *channel(Group *g, int from, int to) {
     int64_t offset = atomic_load(place);
     if (!offset && from == g->comm.rank) {
         offset = memory_take(sizeof(Channel), sizeof(Channel) - CHANNEL_BYTES);
-        CHECK(offset, "make more room in /dev/shm, or close groups that are not needed",
+        CHECK(offset, "close groups that are not needed",
               "no shared memory left for messages from rank %d to rank %d of group '%s'", from, to,
               g->comm.name);
         Channel *new = memory_at(offset);

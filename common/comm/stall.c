@@ -4,6 +4,8 @@
  * between, nobody ever will. */
 #include "common/comm/group.h"
 
+#include "common/comm/transport.h"
+
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +99,9 @@ void stall_look(int64_t moves, const GroupRequest *waits_for) {
 
 void stall_close(void) {
     int asked = questions;
-    MPI_Bcast(&asked, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    MPI_Request request;
+    MPI_Ibcast(&asked, 1, MPI_INT, 0, MPI_COMM_WORLD, &request);
+    wait_for_mpi(&request);
     Answer nothing = {0};
     while (world.rank > 0 && questions < asked) answer(&nothing);
     for (; world.rank == 0 && missing > 0; missing--)

@@ -194,17 +194,9 @@ static void watch(int listener, const char *folder, pid_t parent) {
 
 /* ---- the start ---- */
 
-static bool first_of_machine(void) {
-    static const char *const names[] = {"MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID",
-                                        "PALS_LOCAL_RANKID"};
-    const char *number = NULL;
-    for (int i = 0; i < COUNT_OF(names) && !number; i++) number = getenv(names[i]);
-    return number && strcmp(number, "0") == 0;
-}
-
 const char *watch_start(void) {
     static char path[108]; /* what a socket's address holds */
-    if (!first_of_machine()) return "";
+    if (platform_local_rank() != 0) return "";
     char *folder = file_temp_folder("shard");
     CHECK(snprintf(path, sizeof path, "%s/watch", folder) < (int)sizeof path,
           "set TMPDIR to a folder with a short name", "the name '%s' is too long for a socket", folder);

@@ -2,17 +2,15 @@
 #define _GNU_SOURCE
 #include "common/comm/group.h"
 #include "common/comm/launcher.h"
+#include "common/comm/transport.h"
 #include "common/comm/watch.h"
-#include "common/base/platform.h"
 
+#include <errno.h>
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-static MPI_Comm sharers; /* the ranks that share memory */
-static MPI_Win window;   /* which is this */
 static bool one_machine; /* runs all ranks */
 
 /* How many ranks share memory at most: SHARD_SHARED_RANKS=1 switches it off, so that one machine can try what happens
@@ -24,72 +22,110 @@ static int max_shared_ranks(void) {
     return ranks;
 }
 
-static bool is_everyone(MPI_Comm some) {
-    int ranks;
-    MPI_Comm_size(some, &ranks);
-    return ranks == world.size;
+/* ---- who is where ---- */
+
+/* What the ranks tell each other, all at once, when MPI has started. */
+typedef struct {
+    char host[72];
+    int32_t local;     /* its number among those that mpiexec started on its machine; -1: not known */
+    MemoryPath memory; /* which it would share */
+    char watcher[108]; /* where the watcher of its machine is found; "": it does not know */
+    CoreSet cores;     /* that it may run on */
+} Introduction;
+
+static Introduction introduce_self(const MemoryPath *memory, const char *watcher) {
+    Introduction self = {.local = platform_local_rank(), .memory = *memory, .cores = platform_cores()};
+    gethostname(self.host, sizeof self.host - 1);
+    snprintf(self.watcher, sizeof self.watcher, "%s", watcher);
+    return self;
 }
 
-/* Who shares memory with whom. `machine`: the ranks of this machine, `sharers`: those that may share its memory. */
-static void find_machines(MPI_Comm machine) {
-    int rank, n = world.size;
-    MPI_Comm_rank(machine, &rank);
-    MPI_Comm_split(machine, rank / max_shared_ranks(), rank, &sharers);
-    MPI_Comm_rank(sharers, &rank);
-    int mine[2] = {world.rank, rank}, *all = xmalloc((size_t)n * sizeof mine);
-    MPI_Bcast(&mine[0], 1, MPI_INT, 0, sharers);
-    MPI_Allgather(mine, 2, MPI_INT, all, 2, MPI_INT, MPI_COMM_WORLD);
+static Introduction *introduce_all(const Introduction *self) {
+    Introduction *all = xmalloc((size_t)world.size * sizeof *all);
+    MPI_Request request;
+    MPI_Iallgather(self, sizeof *self, MPI_BYTE, all, sizeof *all, MPI_BYTE, MPI_COMM_WORLD, &request);
+    wait_for_mpi(&request);
+    return all;
+}
+
+static bool same_seat(const Introduction *a, const Introduction *b) {
+    return a->local == b->local && strcmp(a->host, b->host) == 0;
+}
+
+/* machine[r] = the lowest rank of the machine of rank r. One host may stand for several machines (mpiexec -launcher
+ * fork -hosts a,b): then each local number is there several times. */
+static int *machines(const Introduction *all) {
+    size_t n = (size_t)world.size;
+    int *machine = xmalloc(n * sizeof *machine), *which = xcalloc(n, sizeof *which);
+    for (int r = 0; r < world.size; r++) {
+        for (int q = 0; q < r; q++) which[r] += all[r].local >= 0 && same_seat(&all[q], &all[r]);
+        machine[r] = 0;
+        while (which[machine[r]] != which[r] || strcmp(all[machine[r]].host, all[r].host) != 0) machine[r]++;
+    }
+    free(which);
+    return machine;
+}
+
+/* Who shares memory with whom: the ranks of a machine, or as many of them as may. */
+static void find_sharers(const int *machine) {
+    int n = world.size, most = max_shared_ranks();
+    int *count = xcalloc((size_t)n, sizeof *count), *first = xmalloc((size_t)n * sizeof *first);
     world.machine = xmalloc((size_t)n * sizeof *world.machine);
     world.seat = xmalloc((size_t)n * sizeof *world.seat);
-    for (int r = 0; r < n; r++) {
-        world.machine[r] = all[2 * r];
-        world.seat[r] = all[2 * r + 1];
+    for (int r = 0; r < n; r++) { /* count, first: of the machine whose lowest rank is .. */
+        int m = machine[r];
+        world.seat[r] = count[m]++ % most;
+        if (world.seat[r] == 0) first[m] = r;
+        world.machine[r] = first[m];
     }
-    free(all);
+    free(count);
+    free(first);
 }
 
-/* Slots: the larger, the fewer times all have to meet; at 1 MB that costs little, and two slots of each of a few ranks
- * still fit a last-level cache. Where memory is short, four groups of all ranks are to fit it. */
-enum { LARGEST_SLOT = 1 << 20, SMALLEST_SLOT = 16 << 10 };
+/* ---- what a machine's ranks have in common ---- */
 
-static void choose_slot(int64_t bytes, int ranks) {
-    world.slot_bytes = LARGEST_SLOT;
-    while (world.slot_bytes > SMALLEST_SLOT && 4 * shared_bytes(ranks) > bytes) world.slot_bytes /= 2;
-    MPI_Allreduce(MPI_IN_PLACE, &world.slot_bytes, 1, MPI_INT64_T, MPI_MIN,
-                  MPI_COMM_WORLD); /* everyone is here */
+/* Its cores are shared by its ranks, whether each was bound to some or all may use all. Has each a core of its own? */
+static bool share_cores(const Introduction *all, const int *machine) {
+    CoreSet cores = {0};
+    int ranks = 0;
+    for (int r = 0; r < world.size; r++) {
+        if (machine[r] != machine[world.rank]) continue;
+        ranks++;
+        for (int w = 0; w < PLATFORM_CORE_WORDS; w++) cores.words[w] |= all[r].cores.words[w];
+    }
+    one_machine = ranks == world.size;
+    platform_share_cores(&cores, ranks);
+    return platform_core_count(&cores) >= ranks;
 }
 
-/* Pages that nobody touches cost nothing, so it may be large; but a small /dev/shm has to last for all. */
-static int64_t memory_bytes(int ranks) {
-    int64_t bytes = (int64_t)ranks * (64 << 20);
-    struct statvfs info;
-    if (statvfs("/dev/shm", &info) == 0)
-        bytes = min64(bytes, (int64_t)info.f_bavail * (int64_t)info.f_frsize / 2);
-    return bytes;
+/* The watcher's path is known to one of the machine's ranks. */
+static void join_watcher(const Introduction *all, const int *machine) {
+    const char *path = "";
+    int ranks = 0;
+    for (int r = 0; r < world.size; r++) {
+        if (machine[r] != machine[world.rank]) continue;
+        ranks++;
+        if (*all[r].watcher) path = all[r].watcher;
+    }
+    watch_join(path, world.rank, ranks);
 }
 
-static void open_memory(bool spin) {
-    int seat, ranks, unit;
-    MPI_Aint bytes;
-    void *base;
-    MPI_Comm_rank(sharers, &seat);
-    MPI_Comm_size(sharers, &ranks);
-    MPI_Win_allocate_shared(seat ? 0 : (MPI_Aint)memory_bytes(ranks), 1, MPI_INFO_NULL, sharers, &base,
-                            &window);
-    MPI_Win_shared_query(window, 0, &bytes, &unit, &base);
-    memory_open(base, bytes, seat, ranks, spin);
-    choose_slot(bytes, ranks);
-}
+/* Pages that nobody touches cost nothing, so it may be large. */
+static int64_t memory_bytes(void) { return (int64_t)world.size * (64 << 20); }
 
-/* The cores of a machine are shared by its ranks, whether each was bound to some or all may use all. Has each a core
- * of its own? */
-static bool share_cores(MPI_Comm machine) {
-    int ranks;
-    MPI_Comm_size(machine, &ranks);
-    CoreSet own = platform_cores(), all;
-    MPI_Allreduce(&own, &all, PLATFORM_CORE_WORDS, MPI_UINT64_T, MPI_BOR, machine);
-    platform_share_cores(&all, ranks);
-    return platform_core_count(&all) >= ranks;
+/* Each makes a memory before it knows whose will be used: that of the first of those that share. */
+static void open_memory(int own, const Introduction *all, bool spin) {
+    int first = world.machine[world.rank], ranks = 0;
+    for (int r = 0; r < world.size; r++) ranks += world.machine[r] == first;
+    int file = first == world.rank ? own : platform_memory_open(&all[first].memory);
+    CHECK(file >= 0, "are both of one user, and is /proc there?",
+          "rank %d cannot open the memory of rank %d at %s: %s", world.rank, first, all[first].memory.text,
+          strerror(errno));
+    if (file != own) {
+        platform_memory_unname(&all[world.rank].memory);
+        close(own);
+    }
+    memory_open(file, memory_bytes(), world.seat[world.rank], ranks, spin);
 }
 
 /* A rank that dies breaks its connections to other machines, and those may see it first. They leave the word to the
@@ -112,16 +148,6 @@ static void handle_errors(void) {
     MPI_Comm_create_errhandler(on_error, &handler);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, handler);
     MPI_Errhandler_free(&handler);
-}
-
-/* The watcher's path is known to the first rank of the machine. */
-static void join_watcher(MPI_Comm machine, const char *known) {
-    char path[128];
-    int ranks;
-    snprintf(path, sizeof path, "%s", known);
-    MPI_Comm_size(machine, &ranks);
-    MPI_Bcast(path, sizeof path, MPI_CHAR, 0, machine);
-    watch_join(path, world.rank, ranks);
 }
 
 /* ---- the end ---- */
@@ -149,9 +175,7 @@ static bool tell_launcher(void) {
 static void world_close(void) {
     stall_close();
     watch_leave();
-    base_errors_said_once(NULL);
-    MPI_Win_free(&window);
-    MPI_Comm_free(&sharers);
+    memory_close();
     if (!finalize_may_hang() || !tell_launcher()) MPI_Finalize();
     free(world.machine);
     free(world.seat);
@@ -161,8 +185,12 @@ static void world_close(void) {
 
 static Group *open_world(void) {
     int64_t place = 0;
-    if (is_everyone(sharers) && world.rank == 0) place = shared_place(world.size);
-    MPI_Bcast(&place, 1, MPI_INT64_T, 0, MPI_COMM_WORLD);
+    bool everyone = true;
+    for (int r = 0; r < world.size; r++) everyone &= world.machine[r] == 0;
+    if (everyone && world.rank == 0) place = shared_place(world.size);
+    MPI_Request request;
+    MPI_Ibcast(&place, 1, MPI_INT64_T, 0, MPI_COMM_WORLD, &request);
+    wait_for_mpi(&request);
     return group_of_all(place, world_close);
 }
 
@@ -171,17 +199,24 @@ Comm *comm_world(void) {
     if (!launcher_found()) return comm_self();
     const char *watcher = watch_start();
     int provided;
-    MPI_Comm machine;
+    transport_choose();
     MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     handle_errors();
     MPI_Comm_rank(MPI_COMM_WORLD, &world.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &world.size);
     launcher_check(world.size);
-    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world.rank, MPI_INFO_NULL, &machine);
-    one_machine = is_everyone(machine);
-    find_machines(machine);
-    open_memory(share_cores(machine));
-    join_watcher(machine, watcher);
-    MPI_Comm_free(&machine);
-    return &open_world()->comm;
+
+    MemoryPath path;
+    int memory = platform_memory_new(memory_bytes(), &path);
+    CHECK(memory >= 0, NULL, "cannot make memory that ranks share: %s", strerror(errno));
+    Introduction self = introduce_self(&path, watcher), *all = introduce_all(&self);
+    int *machine = machines(all);
+    find_sharers(machine);
+    open_memory(memory, all, share_cores(all, machine));
+    join_watcher(all, machine);
+    free(machine);
+    free(all);
+    Group *group = open_world();
+    platform_memory_unname(&path); /* everyone has opened it */
+    return &group->comm;
 }
