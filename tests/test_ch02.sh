@@ -98,6 +98,7 @@ compgen -G "$temp/i/checkpoint/step-*" >/dev/null && [ -s "$temp/i/loss.png" ] &
 train nan --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0; [ $? = 1 ] && one_line_error nan && says nan.err "step [0-9]*: the loss" && says nan.err "first in the"; ok $? "a loss that is not finite names the step and the op"
 train tight --num-layers 8 --recompute --device-memory 5M --learning-rate 1000 --weight-decay 10 --warmup-ratio 0 --grad-clip 0 --max-steps 60 --eval-interval 0 --sample-interval 0; [ $? = 1 ] && one_line_error tight && says tight.err "first in the"; ok $? "... whatever memory the search for it takes"
 train budget --device-memory 200K; [ $? = 1 ] && one_line_error budget && says budget.err "passes the budget"; ok $? "a budget that is too small"
+train small --device-memory 20K; [ $? = 1 ] && one_line_error small && says small.err "needs 131 KB and passes the budget of 20.5 KB by 111 KB; held: 0 B"; ok $? "... in a unit in which it can be read"
 train full --output-dir /dev/full/x; [ $? = 1 ] && one_line_error full; ok $? "an output folder that cannot be made"
 (trap '' XFSZ; ulimit -f 64; train disk); [ $? = 1 ] && one_line_error disk && says disk.err "cannot write"; ok $? "a disk that is full while a checkpoint is written"
 

@@ -1,5 +1,6 @@
 #include "chapters/03_performance/sweep.h"
 
+#include "common/base/size_text.h"
 #include "common/base/interrupt.h"
 #include "common/run/machine.h"
 #include "common/draw/plots.h"
@@ -17,7 +18,7 @@ enum { BATCHES = COUNT_OF(WINDOWS) };
 
 /* One way to cut the batch; NAN where a point was left out. */
 typedef struct {
-    double windows[BATCHES], step[BATCHES], tokens_per_s[BATCHES], window_ms[BATCHES], megabytes[BATCHES];
+    double windows[BATCHES], step[BATCHES], tokens_per_s[BATCHES], window_ms[BATCHES], peak_bytes[BATCHES];
 } Curve;
 
 /* Half of the computer's memory, or the budget. */
@@ -32,10 +33,10 @@ static void measure_point(const Config *c, Dataset *data, double seconds, Curve 
     int64_t windows = ceil_div(WINDOWS[i], micro_batch) * micro_batch;
     double more = i ? (double)windows / curve->windows[i - 1] : 1;
     curve->windows[i] = (double)windows;
-    curve->step[i] = curve->tokens_per_s[i] = curve->window_ms[i] = curve->megabytes[i] = NAN;
+    curve->step[i] = curve->tokens_per_s[i] = curve->window_ms[i] = curve->peak_bytes[i] = NAN;
     if (interrupt_requested()) return;
     if (i && !(more * curve->step[i - 1] <= 2 * seconds)) return;
-    if (i && micro_batch == windows && !(1e6 * more * curve->megabytes[i - 1] <= memory_limit(c))) return;
+    if (i && micro_batch == windows && !(more * curve->peak_bytes[i - 1] <= memory_limit(c))) return;
 
     Subject subject = subject_new(c, data);
     Trainer trainer = trainer_new(&subject, micro_batch, windows / micro_batch);
@@ -43,7 +44,7 @@ static void measure_point(const Config *c, Dataset *data, double seconds, Curve 
     curve->step[i] = trainer_time(&trainer, seconds);
     curve->tokens_per_s[i] = (double)trainer_tokens(&trainer) / curve->step[i];
     curve->window_ms[i] = 1e3 * curve->step[i] / (double)windows;
-    curve->megabytes[i] = 1e-6 * (double)subject.device->memory.joint_peak;
+    curve->peak_bytes[i] = (double)subject.device->memory.joint_peak;
     trainer_free(&trainer);
     subject_free(&subject);
 }
@@ -52,8 +53,8 @@ static void print_point(const Curve *curve, int i, double flops_per_token, doubl
     if (isnan(curve->step[i]))
         printf(" %35s", "left out");
     else
-        printf(" %9.0f %8.2f %7.1f %8.0f", curve->tokens_per_s[i], curve->window_ms[i],
-               100 * flops_per_token * curve->tokens_per_s[i] / peak, curve->megabytes[i]);
+        printf(" %9.0f %8.2f %7.1f %8s", curve->tokens_per_s[i], curve->window_ms[i],
+               100 * flops_per_token * curve->tokens_per_s[i] / peak, size_text(curve->peak_bytes[i]).text);
 }
 
 /* The line step = window * windows + update that is nearest to the measured steps (least squares of the
@@ -98,7 +99,7 @@ void sweep_batch(const Config *c, Dataset *data, double peak, double seconds) {
     const char *labels[] = {cut, "in one micro-batch"};
     printf("%7s %35s %35s\n", "", labels[0], labels[1]);
     printf("%7s", "windows");
-    for (int i = 0; i < 2; i++) printf(" %9s %8s %7s %8s", "tokens/s", "ms each", "MFU %", "peak MB");
+    for (int i = 0; i < 2; i++) printf(" %9s %8s %7s %8s", "tokens/s", "ms each", "MFU %", "peak");
     printf("\n");
     for (int i = 0; i < BATCHES; i++) {
         printf("%7" PRId64, WINDOWS[i]);

@@ -1,5 +1,7 @@
 #include "chapters/04_collectives/layouts.h"
 
+#include "common/base/size_text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,13 +164,14 @@ static bool fits_terminal(const Mesh *mesh, const Layout *layout) {
 static void print_table(const Mesh *mesh, int64_t rows, int64_t columns) {
     int n = mesh->size[MESH_DATA] * mesh->size[MESH_TENSOR];
     double whole = (double)(rows * columns) * sizeof(real);
-    printf("%-14s %-18s %12s %9s %12s\n", "", "on each device", "MB", "copies", "MB in all");
+    printf("%-14s %-18s %12s %9s %12s\n", "", "on each device", "memory", "copies", "in all");
     for (int i = 0; i < LAYOUTS; i++) {
         Tile t = tile_of(mesh, &layouts[i], 0);
-        double mb = whole / (t.cuts[0] * t.cuts[1]) * 0x1p-20;
-        printf("%-14s %-18s %12.2f %9d %12.2f%s\n", layout_notation('A', "IJ", &layouts[i]).text,
-               shape_text(SHAPE(rows / t.cuts[0], columns / t.cuts[1])).text, mb, n / (t.cuts[0] * t.cuts[1]),
-               mb * n, layouts[i].y_first ? "   not one of the library's" : "");
+        double piece = whole / (t.cuts[0] * t.cuts[1]);
+        printf("%-14s %-18s %12s %9d %12s%s\n", layout_notation('A', "IJ", &layouts[i]).text,
+               shape_text(SHAPE(rows / t.cuts[0], columns / t.cuts[1])).text, size_text(piece).text,
+               n / (t.cuts[0] * t.cuts[1]), size_text(piece * n).text,
+               layouts[i].y_first ? "   not one of the library's" : "");
     }
 }
 

@@ -1,6 +1,7 @@
 /* A matrix and two vectors laid out over the devices that are there. */
 #include "chapters/04_collectives/layouts.h"
 
+#include "common/base/size_text.h"
 #include "common/comm/dist_ops.h"
 #include "common/tensor/kernels.h"
 
@@ -31,19 +32,19 @@ static Piece ones(const Lesson *lesson, int64_t rows, int64_t columns) {
 }
 
 static bool place_ones(const Lesson *lesson, int64_t rows, int64_t columns) {
-    double all = 0, mb = (double)sizeof(real) * 0x1p-20;
+    double all = 0;
     Piece mine = ones(lesson, rows, columns), *pieces = lesson_gather(lesson, &mine, sizeof mine);
-    printf("A (%" PRId64 ", %" PRId64 "), all ones, is %.2f MB. Laid out as A[I_X, J_Y]:\n", rows, columns,
-           (double)(rows * columns) * mb);
-    printf("device  %-16s %-16s %-16s %9s  %s\n", "rows", "columns", "shape", "MB", "sum");
+    printf("A (%" PRId64 ", %" PRId64 "), all ones, is %s. Laid out as A[I_X, J_Y]:\n", rows, columns,
+           size_text((double)(rows * columns) * sizeof(real)).text);
+    printf("device  %-16s %-16s %-16s %9s  %s\n", "rows", "columns", "shape", "memory", "sum");
     for (int r = 0; r < lesson->world->size; r++) {
         const Piece *p = &pieces[r];
         char row[48], column[48];
         snprintf(row, sizeof row, "%.0f .. %.0f", p->first[0], p->first[0] + p->size[0] - 1);
         snprintf(column, sizeof column, "%.0f .. %.0f", p->first[1], p->first[1] + p->size[1] - 1);
-        printf("%6d  %-16s %-16s %-16s %9.2f  %.0f\n", r, row, column,
-               shape_text(SHAPE((int64_t)p->size[0], (int64_t)p->size[1])).text, p->size[0] * p->size[1] * mb,
-               p->sum);
+        printf("%6d  %-16s %-16s %-16s %9s  %.0f\n", r, row, column,
+               shape_text(SHAPE((int64_t)p->size[0], (int64_t)p->size[1])).text,
+               size_text(p->size[0] * p->size[1] * sizeof(real)).text, p->sum);
         all += p->sum;
     }
     free(pieces);

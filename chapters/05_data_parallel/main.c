@@ -15,6 +15,7 @@
 #include "chapters/05_data_parallel/dp_options.h"
 #include "chapters/05_data_parallel/scaling.h"
 #include "chapters/05_data_parallel/waves_run.h"
+#include "common/base/size_text.h"
 #include "common/run/banner.h"
 #include "common/comm/clock.h"
 #include "common/base/interrupt.h"
@@ -171,9 +172,9 @@ static void train_gpt(Run *run, Comm *world, Device *device, int argc, char **ar
     double peak = peak_gflops(run);
     print_mesh(&run->mesh);
     print_banner(c, run->replica->model, run->data, peak);
-    printf("  gradients %.1f MB a device, %d all-reduce%s a step, --overlap %s\n",
-           1e-6 * (double)data_parallel_bytes(run->replica->dp), data_parallel_buckets(run->replica->dp),
-           data_parallel_buckets(run->replica->dp) > 1 ? "s" : "",
+    printf("  gradients %s a device, %d all-reduce%s a step, --overlap %s\n",
+           size_text((double)data_parallel_bytes(run->replica->dp)).text,
+           data_parallel_buckets(run->replica->dp), data_parallel_buckets(run->replica->dp) > 1 ? "s" : "",
            (const char *[]){"none", "bucket", "backward"}[c->overlap]);
 
     interrupt_install();

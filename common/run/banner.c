@@ -1,5 +1,6 @@
 #include "common/run/banner.h"
 
+#include "common/base/size_text.h"
 #include "common/run/machine.h"
 
 #include <inttypes.h>
@@ -20,8 +21,8 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
     printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
            ", vocabulary %" PRId64 "\n",
            config->preset, m->L, m->C, m->H, m->T, m->V);
-    printf("            %" PRId64 " parameters, %.1f MB; training holds 4 of each\n", count,
-           (double)(count * element_bytes(TYPE_REAL)) * 1e-6);
+    printf("            %" PRId64 " parameters, %s; training holds 4 of each\n", count,
+           size_text((double)(count * element_bytes(TYPE_REAL))).text);
     printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
     if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
     if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);

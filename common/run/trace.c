@@ -1,6 +1,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "common/run/trace.h"
 
+#include "common/base/size_text.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -147,7 +149,7 @@ void trace_span(Trace *t, TraceRow row, const char *text, double begin, double e
             json_pack("{s:s, s:s, s:s, s:i, s:i, s:f}", "name", "the trace ends here: the file is full", "ph",
                       "i", "s", "g", "pid", row.device, "tid", row.row, "ts", microseconds(t, begin)));
         t->full = true;
-        warn("'%s' has reached %.0f MB: what follows is left out", t->path, (double)t->limit * 1e-6);
+        warn("'%s' has reached %s: what follows is left out", t->path, size_text((double)t->limit).text);
     }
     double from = microseconds(t, begin);
     add(t, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:o*}", "name", text, "ph", "X", "pid", row.device,

@@ -1,5 +1,7 @@
 #include "common/tensor/device.h"
 
+#include "common/base/size_text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,14 +69,16 @@ static void over_budget(const Device *device, MemoryClass class, int64_t bytes, 
     Str totals = {0};
     for (int c = 0; c < MEMORY_CLASSES; c++)
         if (device->memory.now[c])
-            str_printf(&totals, ", %s %.1f MB", memory_class_names[c], (double)device->memory.now[c] * 1e-6);
-    double over = (double)(total(device->memory.now) + bytes - device->budget) * 1e-6;
+            str_printf(&totals, ", %s %s", memory_class_names[c],
+                       size_text((double)device->memory.now[c]).text);
+    int64_t held = total(device->memory.now);
     const char *help = class == MEMORY_ACTIVATIONS
                            ? "try a smaller --micro-batch-size, --recompute, or a larger --device-memory"
                            : "try a smaller model, more devices, or a larger --device-memory";
-    fail(1, help, "%s '%s' needs %.1f MB and passes the budget of %.1f MB by %.1f MB; held: %.1f MB%s",
-         memory_class_names[class], name, (double)bytes * 1e-6, (double)device->budget * 1e-6, over,
-         (double)total(device->memory.now) * 1e-6, totals.data ? totals.data : "");
+    fail(1, help, "%s '%s' needs %s and passes the budget of %s by %s; held: %s%s", memory_class_names[class],
+         name, size_text((double)bytes).text, size_text((double)device->budget).text,
+         size_text((double)(held + bytes - device->budget)).text, size_text((double)held).text,
+         totals.data ? totals.data : "");
 }
 
 void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {

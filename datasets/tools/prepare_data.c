@@ -9,6 +9,7 @@
  * documents, about 5% of the text, are the validation split. Line breaks at both ends of a document are left out:
  * files have them around <|endoftext|> for the eye. */
 #define _GNU_SOURCE
+#include "common/base/size_text.h"
 #include "common/config/args.h"
 #include "common/run/progress.h"
 #include "common/data/pretokenize.h"
@@ -152,8 +153,8 @@ static Tokenizer *train(const Job *job) {
     const char *data = part.data ? part.data : job->text.data;
     size_t count = part.data ? part.count : (size_t)bytes;
     Tokenizer *tokenizer = tokenizer_train(data, count, (int)job->options.vocab_size);
-    printf("  tokenizer  %d tokens, learned from %.1f MB in %.1f s\n", tokenizer_vocab_size(tokenizer),
-           1e-6 * (double)count, now_seconds() - started);
+    printf("  tokenizer  %d tokens, learned from %s in %.1f s\n", tokenizer_vocab_size(tokenizer),
+           size_text((double)count).text, now_seconds() - started);
     if (tokenizer_vocab_size(tokenizer) < job->options.vocab_size)
         printf("             the text has no more pairs to merge: %d tokens instead of %" PRId64 "\n",
                tokenizer_vocab_size(tokenizer), job->options.vocab_size);
@@ -214,10 +215,10 @@ static void show_progress(const Job *job, int64_t at, const char *shard) {
     char time_left[64];
     progress_duration((double)(job->text.bytes - at) / speed, time_left, sizeof time_left);
     if (terminal)
-        printf("\r  tokens     %3.0f%%, %.1f MB/s, %s left\033[K%s", percent, 1e-6 * speed, time_left,
+        printf("\r  tokens     %3.0f%%, %s/s, %s left\033[K%s", percent, size_text(speed).text, time_left,
                at == job->text.bytes ? "\n" : "");
     else
-        printf("  %s, %3.0f%%, %.1f MB/s\n", shard, percent, 1e-6 * speed);
+        printf("  %s, %3.0f%%, %s/s\n", shard, percent, size_text(speed).text);
     fflush(stdout);
 }
 
@@ -345,7 +346,8 @@ int main(int argc, char **argv) {
     file_make_folder(job.options.output_dir);
     file_lock_folder(job.options.output_dir, "wait until it is done, or choose another OUT");
     note_what_is_wanted(&job);
-    printf("%s: %.1f MB to %s\n", job.options.text, 1e-6 * (double)job.text.bytes, job.options.output_dir);
+    printf("%s: %s to %s\n", job.options.text, size_text((double)job.text.bytes).text,
+           job.options.output_dir);
     fflush(stdout);
     make_tokenizer(&job);
     job.started = now_seconds();
