@@ -78,7 +78,24 @@ def run_cells(path, folder):
             yield cell.metadata.get("name", f"cell {index}"), wrong
 
 
+def planted(folder):
+    """Both proofs see what is wrong with a notebook that was made wrong."""
+    header = (ROOT / "notebooks-md" / "01_autograd.md").read_text(encoding="utf-8").split("\n---\n")[0] + "\n---\n\n"
+    path = folder / "99_wrong.md"
+    path.write_text(header + '```bash name="b" mask="x"\ntrue\n```\n', encoding="utf-8")
+    (folder / "away").mkdir()
+    ok(round_trip(path, folder / "away") != path.read_bytes(), "attributes out of order do not come back as they were")
+    cells = ('name="fails"\nfalse', 'name="two" status=2 tags=["raises-exception"]\n(exit 3)',
+             'name="fine" status=3 tags=["raises-exception"]\n(exit 3)', 'name="still there"\ntrue')
+    path.write_text(header + "\n".join(f"```bash {c}\n```\n" for c in cells), encoding="utf-8")
+    (folder / "tree").mkdir()
+    wrong = [name for name, why in run_cells(path, folder / "tree") if why]
+    ok(wrong == ["fails", "two"], "cells that fail, or otherwise than they should, are seen", f"{wrong}")
+
+
 def main():
+    with tempfile.TemporaryDirectory() as folder:
+        planted(pathlib.Path(folder))
     paths = sorted((ROOT / "notebooks-md").glob("[0-9][0-9]_*.md"))
     for path in paths:
         with tempfile.TemporaryDirectory() as folder:
