@@ -343,15 +343,19 @@ static int pieces_of_width(const char *svg, const char *width) {
 
 /* A curve that a later one lies over is drawn again, wider, below both, there and nowhere else. */
 static void test_hidden(void) {
-    const double up[4] = {1, 2, 3, 4}, part[4] = {1, 2, 1, 1}, apart[4] = {2, 3, 4, 5};
-    PlotSeries series[] = {{"under", NULL, up, 4, PLOT_LINE, 0, NULL},
-                           {"over", NULL, up, 4, PLOT_LINE, 0, NULL}};
+    enum { N = 100 };
+    double up[N], part[N], apart[N], across[N];
+    for (int i = 0; i < N; i++)
+        up[i] = i, part[i] = i < 20 ? i : 0, apart[i] = i + 5, across[i] = i + 0.2 * (i - 50);
+    PlotSeries series[] = {{"under", NULL, up, N, PLOT_LINE, 0, NULL},
+                           {"over", NULL, up, N, PLOT_LINE, 0, NULL}};
     Plot plot = {.series = series, .series_count = 2};
     const struct {
         const char *what;
         const double *over;
         int pieces;
-    } cases[] = {{"hidden", up, 3}, {"hidden in part", part, 1}, {"not hidden", apart, 0}};
+    } cases[] = {
+        {"hidden", up, 99}, {"hidden in part", part, 19}, {"not hidden", apart, 0}, {"crossed", across, 0}};
     for (int i = 0; i < COUNT_OF(cases); i++) {
         series[1].y = cases[i].over;
         char *svg = svg_of(&plot);

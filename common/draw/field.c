@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 double field_x(const Field *f, double x) {
     return f->frame.left + axes_x_part(&f->axes, x) * (f->frame.right - f->frame.left);
@@ -53,24 +54,38 @@ static void find_curves(Field *f) {
     f->curves = (LabelField){f->frame, points, point_count, curves, curve_count};
 }
 
-int field_hidden(const Field *f, int s, int *hidden) {
+/* Whether the piece of `under` that ends at each of its points lies on a piece of `over`. */
+static void find_shared(const Field *f, const PlotSeries *under, const PlotSeries *over, bool *shared) {
     static const double SAME = 1.5; /* pixels */
+    bool before = false;            /* the point before is on both curves */
+    int64_t j = 0;
+    for (int64_t i = 0; i < under->count; i++) {
+        double x = axes_point_x(under, i);
+        while (j < over->count && axes_point_x(over, j) < x) j++;
+        bool here = j < over->count && axes_point_x(over, j) == x &&
+                    fabs(field_point_y(f, over, j) - field_point_y(f, under, i)) < SAME;
+        shared[i] = here && before && joined(f->plot, under, i) && joined(f->plot, over, j);
+        before = here;
+    }
+}
+
+int field_hidden(const Field *f, int s, int *hidden) {
+    static const double SHORTEST = 60; /* pixels: curves that only cross share less */
     const PlotSeries *under = &f->plot->series[s];
+    bool *shared = xcalloc((size_t)under->count + 1, sizeof *shared);
     int most = 0;
-    for (int64_t i = 0; i < under->count; i++) hidden[i] = 0;
+    memset(hidden, 0, (size_t)under->count * sizeof *hidden);
     for (int later = s + 1; later < f->plot->series_count; later++) {
-        const PlotSeries *over = &f->plot->series[later];
-        bool before = false; /* the point before is on both curves */
-        for (int64_t i = 0, j = 0; i < under->count && j < over->count; i++) {
-            double x = axes_point_x(under, i);
-            while (j < over->count && axes_point_x(over, j) < x) j++;
-            bool here = j < over->count && axes_point_x(over, j) == x &&
-                        fabs(field_point_y(f, over, j) - field_point_y(f, under, i)) < SAME;
-            hidden[i] += here && before && joined(f->plot, under, i) && joined(f->plot, over, j);
-            before = here;
-            if (hidden[i] > most) most = hidden[i];
+        find_shared(f, under, &f->plot->series[later], shared);
+        for (int64_t i = 1, end; i < under->count; i = end + 1) {
+            for (end = i; end < under->count && shared[end];) end++;
+            double width = end > i ? field_point_x(f, under, end - 1) - field_point_x(f, under, i - 1) : 0;
+            double height = end > i ? field_point_y(f, under, end - 1) - field_point_y(f, under, i - 1) : 0;
+            for (int64_t k = i; k < end && hypot(width, height) > SHORTEST; k++)
+                if (++hidden[k] > most) most = hidden[k];
         }
     }
+    free(shared);
     return most;
 }
 
