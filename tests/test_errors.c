@@ -7,6 +7,8 @@
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
+#include <sys/socket.h>
+
 static void fail_in_threads(void *unused) {
     (void)unused;
 #pragma omp parallel num_threads(4)
@@ -58,8 +60,30 @@ static void mapped_files(void) {
     free(path);
 }
 
+/* In a socket of packets each call of write is one. */
+static void said_at_once(void) {
+    int ends[2];
+    char text[256];
+    ok(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0, "a socket of packets");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        fail(1, "a hint", "a process fails");
+    }
+    close(ends[1]);
+    waitpid(child, NULL, 0);
+    ssize_t count = read(ends[0], text, sizeof text - 1);
+    text[count > 0 ? count : 0] = 0;
+    close(ends[0]);
+    ok(!strcmp(text, "shard.c: error: a process fails (hint: a hint)\n"),
+       "an error is written at once, so that other processes cannot write into it: '%.*s'",
+       (int)strcspn(text, "\n"), text);
+}
+
 int main(void) {
     mapped_files();
+    said_at_once();
     int good = 0;
     enum { TRIES = 50 };
     for (int i = 0; i < TRIES; i++) {

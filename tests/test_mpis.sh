@@ -27,6 +27,7 @@ for build in build $second; do
     for n in 2 8; do
         run timeout 120 $build/mpiexec -n $n $build/05_data_parallel "${small[@]}" --output-dir "$temp/$build-$n"
         check "$build: $n ranks train" succeeded
+        grep -q '^step 4/4 ' "$temp/out" && ! grep -q $'[\r\e]' "$temp/out"; ok $? "and draw no line anew in what is no terminal"
     done
     run timeout 120 $build/mpiexec -n 5 $build/tests/test_comm
     check "$build: test_comm" succeeded

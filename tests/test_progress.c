@@ -112,9 +112,10 @@ static void test_pipe(void) {
 
 /* ---- a terminal ---- */
 
-/* What progress prints on a terminal of that width; *line is what the progress line shows at the end. */
-static char *on_terminal(unsigned short columns, char *line) {
+/* What progress prints on a terminal of that kind and width; *line is what the progress line shows at the end. */
+static char *on_terminal(const char *kind, unsigned short columns, char *line) {
     static char text[20000];
+    setenv("TERM", kind, 1);
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
     if (master < 0 || grantpt(master) || unlockpt(master)) return NULL;
     int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
@@ -146,7 +147,7 @@ static char *on_terminal(unsigned short columns, char *line) {
 
 static void test_terminal(void) {
     char line[256];
-    const char *text = on_terminal(80, line);
+    const char *text = on_terminal("xterm", 80, line);
     if (!text) return (void)ok(true, "# SKIP there are no pseudo-terminals here");
     ok(!strncmp(line, "step 21/2000  loss 3.1416  val 3.2500  204800 tokens/s  ", 55) &&
            strstr(line, " s left"),
@@ -155,18 +156,19 @@ static void test_terminal(void) {
        "a note takes the place of the line, which comes back under it");
     ok(strstr(text, "\r\x1b[Ka sample\n  | Once\n\rstep 21/"), "so does a sample");
     ok(count_of(text, "\n") == 4 && text[strlen(text) - 1] == '\n', "only notes and the end make new lines");
-    on_terminal(120, line);
+    on_terminal("xterm", 120, line);
     ok(strlen(line) <= 119 && strstr(line, "  [>") && line[strlen(line) - 1] == ']', "wide, with a bar: '%s'",
        line);
-    on_terminal(60, line);
+    on_terminal("xterm", 60, line);
     ok(strlen(line) <= 59 && !strstr(line, "val") && strstr(line, "tokens/s") && strstr(line, "left"),
        "narrow: '%s'", line);
-    on_terminal(40, line);
+    on_terminal("xterm", 40, line);
     ok(strlen(line) <= 39 && !strstr(line, "tokens/s") && strstr(line, "left"), "narrower: '%s'", line);
-    on_terminal(12, line);
+    on_terminal("xterm", 12, line);
     ok(!strcmp(line, "step 21/200"), "cut: '%s'", line);
-    on_terminal(0, line);
+    on_terminal("xterm", 0, line);
     ok(strlen(line) > 50 && strlen(line) <= 79, "a terminal that does not know its width: '%s'", line);
+    ok(!strpbrk(on_terminal("dumb", 80, line), "\r\x1b"), "a dumb terminal: plain lines");
 }
 
 /* ---- times ---- */

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "chapters/04_collectives/lesson.h"
 
+#include "common/base/platform.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -47,7 +49,7 @@ bool lesson_check_bytes(const Lesson *lesson, int64_t before, int64_t predicted,
 }
 
 bool lesson_colors(void) {
-    return !getenv("NO_COLOR") && (isatty(STDOUT_FILENO) || getenv("CLICOLOR_FORCE"));
+    return !getenv("NO_COLOR") && (platform_terminal(STDOUT_FILENO) || getenv("CLICOLOR_FORCE"));
 }
 
 char *lesson_path(const Lesson *lesson, const char *name) { return xprintf("%s/%s", lesson->folder, name); }

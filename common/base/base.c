@@ -41,9 +41,9 @@ static char *message_of(const char *format, va_list args) {
 
 static void say(const char *kind, const char *hint, const char *message) {
     fflush(stdout); /* what was said before comes before */
-    fprintf(stderr, "%s: %s: %s", program, kind, message ? message : "no memory for the message");
-    if (hint) fprintf(stderr, " (hint: %s)", hint);
-    fputc('\n', stderr);
+    /* one call, so that nothing of other processes comes between */
+    fprintf(stderr, "%s: %s: %s%s%s%s\n", program, kind, message ? message : "no memory for the message",
+            hint ? " (hint: " : "", hint ? hint : "", hint ? ")" : "");
 }
 
 /* LeakSanitizer asks this: a program that ends with an error leaves its memory to the system. */

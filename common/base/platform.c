@@ -95,6 +95,11 @@ bool platform_has_avx512(void) {
 /* Every parallel region of the program, also those before a device is made. */
 __attribute__((constructor)) static void limit_threads(void) { omp_set_num_threads(platform_threads()); }
 
+bool platform_terminal(int file) {
+    const char *kind = getenv("TERM");
+    return isatty(file) && !(kind && strcmp(kind, "dumb") == 0);
+}
+
 /* ---- sleeping ---- */
 
 #ifdef __linux__

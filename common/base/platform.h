@@ -38,6 +38,10 @@ static inline void platform_pause(void) {
 /* What ps and top call this process from now on, where that can be. */
 void platform_rename_process(const char *name);
 
+/* Does what is written there come to a terminal, whose line can be drawn anew? Not where TERM is dumb, which is also how
+ * mpiexec says that a terminal it has made up for a rank is none (build/mpiexec). */
+bool platform_terminal(int file);
+
 /* The CPU has the vector instructions AVX-512 (F, BW, DQ, VL), and the system lets programs use them. */
 bool platform_has_avx512(void);
 

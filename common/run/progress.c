@@ -1,12 +1,13 @@
 #define _GNU_SOURCE
 #include "common/run/progress.h"
 
+#include "common/base/platform.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
 
 static const double REDRAW_SECONDS = 0.1;
 enum { PIPE_COLUMNS = 80, TEXT_COLUMNS_MAX = 100, BAR_COLUMNS_MIN = 8, BAR_COLUMNS_MAX = 30 };
@@ -112,7 +113,7 @@ static void clear_line(Progress *progress) {
 Progress *progress_start(FILE *out, int64_t first, int64_t last, int64_t log_interval) {
     Progress *progress = xcalloc(1, sizeof *progress);
     *progress = (Progress){.out = out,
-                           .terminal = isatty(fileno(out)),
+                           .terminal = platform_terminal(fileno(out)),
                            .first = first,
                            .last = last,
                            .log_interval = max64(1, log_interval),
