@@ -32,6 +32,8 @@ tail -1 "$temp/a.out" | grep -q "$temp/a$"; ok $? "the last line says where pict
 says a.out "2 \(n-1\) S = [0-9]+ bytes, counted [0-9]+, ratio 1$"; ok $? "bytes of the all-reduces: the ratio is 1"
 json a/report.json 'd["devices"] == 4 and d["mesh"] == {"data": 4, "pipe": 1, "tensor": 1}'; ok $? "report.json: devices and mesh"
 json a/report.json 'all(len(d[k]) == 4 for k in ("memory", "comm", "seconds")) and min(s["compute"] for s in d["seconds"]) > 0'; ok $? "report.json: memory, comm and seconds of each device"
+# two groups of four, the world and the mesh's axis, with two slots each: 1 MB and the sums of a quarter, and a line of 64 bytes
+json a/report.json 'all(m["communication"] == {"now": 4 * (5 * 2**18 + 64), "peak": 4 * (5 * 2**18 + 64)} for m in d["memory"])'; ok $? "report.json: the slots of two groups are communication memory"
 # gradients of all parameters and of the second use of the tied embedding; a count and a loss each step; 4 evaluations
 # (at 0, 4, 8, 12) of 5 batches: a loss and a count for each
 json a/report.json 'sum(c["all_reduce"]["bytes"] for c in d["comm"]) == 2 * 3 * (12 * (4 * (d["parameters"] + 1024 * 32) + 16) + 4 * 5 * 16)'; ok $? "report.json: all-reduces moved 2 (n-1) S exactly"

@@ -1,9 +1,10 @@
 /* The mesh: every way to cut the world in three, its coordinates and groups against the formula of DESIGN, a size left
- * open, pictures.
+ * open, pictures, and the memory that its groups hold.
  *
  * TEST np: 1 4 8, all: 2 3
  * TEST variants: float asan */
 #include "common/comm/mesh.h"
+#include "common/cpu/device_cpu.h"
 #include "tests/ranks.h"
 
 #include <stdlib.h>
@@ -108,8 +109,42 @@ static void pictures(void) {
     wide_picture();
 }
 
+/* Two slots of a group of n, by the formula of comm.h. */
+static int64_t slots(int64_t n) {
+    enum { MB = 1 << 20, LINE = 64 };
+    return 2 * (MB + ceil_div(MB / n + LINE, LINE) * LINE);
+}
+
+/* What the groups hold is communication memory of the device, until they are closed. A group of one holds nothing. */
+static void memory_is_counted(void) {
+    Device *device = device_new_cpu(0);
+    const int64_t *now = &device->memory.now[MEMORY_COMMUNICATION];
+    int n = world->size;
+    comm_account(world, device);
+    bool good = *now == slots(n);
+    Mesh m = mesh_new(world, (int[MESH_AXES]){n, 1, 1});
+    good &= *now == slots(n) + (n > 1 ? slots(n) : 0);
+    if (n > 1 && m.coordinate[MESH_DATA] < 2) { /* a channel, for the one who sends */
+        bool sends = m.coordinate[MESH_DATA] == 0;
+        int32_t number = 1;
+        if (sends)
+            comm_send(m.axis[MESH_DATA], NULL, &number, 1, TYPE_I32, 1);
+        else
+            comm_recv(m.axis[MESH_DATA], NULL, &number, 1, TYPE_I32, 0);
+        int64_t channel = *now - 2 * slots(n);
+        good &= sends ? channel >= 2 << 20 && channel < (2 << 20) + 4096 : channel == 0;
+    }
+    mesh_close(&m);
+    good &= *now == slots(n);
+    comm_account(world, NULL);
+    good &= *now == 0;
+    ok_on_all(world, good, "slots and channels are communication memory of the device");
+    device_delete(device);
+}
+
 int main(void) {
     world = ranks_world();
+    memory_is_counted();
     int n = world->size;
     for (int data = 1; data <= n; data++)
         for (int pipe = 1; data * pipe <= n; pipe++)

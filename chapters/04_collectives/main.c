@@ -167,20 +167,21 @@ static void check_choices(Comm *world) {
 static Lesson lesson_new(void) {
     Lesson lesson = {.world = comm_world(), .folder = choices.run.output_dir};
     check_choices(lesson.world);
+    lesson.device = machine_device(&choices.run);
+    comm_account(lesson.world, lesson.device);
     int columns = choices.tensor_size ? (int)choices.tensor_size : columns_for(lesson.world->size);
     lesson.mesh = mesh_new(lesson.world, (const int[MESH_AXES]){0, 1, columns});
     lesson.console = comm_split(lesson.world, 0, lesson.world->rank, "console");
-    lesson.device = machine_device(&choices.run);
     if (lesson.world->rank != 0) /* rank 0 speaks for all */
         CHECK(freopen("/dev/null", "w", stdout), NULL, "cannot open /dev/null");
     return lesson;
 }
 
 static void lesson_free(Lesson *lesson) {
-    device_delete(lesson->device);
     comm_close(lesson->console);
     mesh_close(&lesson->mesh);
     comm_close(lesson->world);
+    device_delete(lesson->device);
 }
 
 int main(int argc, char **argv) {

@@ -213,6 +213,7 @@ int main(int argc, char **argv) {
     Run run = {.config = options.run};
     Config *c = &run.config;
     Device *device = machine_device(c);
+    comm_account(world, device);
     bool right = true;
 
     if (options.model == MODEL_MLP) {
@@ -235,7 +236,7 @@ int main(int argc, char **argv) {
     }
     if (!c->prompt && !c->print_data && !c->print_model)
         pictures_print_place(c->output_dir, run.replica ? "checkpoints" : NULL, NULL);
-    device_delete(device);
     comm_close(world);
+    device_delete(device);
     return right ? 0 : 1;
 }

@@ -71,6 +71,21 @@ static void count_seconds(Comm *comm, double seconds, double idle) {
     }
 }
 
+void comm_hold(Comm *comm, int64_t bytes) {
+    comm->memory += bytes;
+    if (!comm->device) return;
+    char *name = xprintf("slots of group %s", comm->name);
+    device_count(comm->device, MEMORY_COMMUNICATION, bytes, name);
+    free(name);
+}
+
+void comm_account(Comm *comm, Device *device) {
+    int64_t held = comm->memory;
+    comm_hold(comm, -held);
+    comm->device = device;
+    comm_hold(comm, held);
+}
+
 /* ---- calls ---- */
 
 struct CommRequest {
@@ -200,10 +215,15 @@ static void call_and_wait(Comm *comm, Queue *q, CommCall call) {
 
 Comm *comm_split(Comm *comm, int color, int key, const char *name) {
     CHECK(color >= -1, NULL, "comm_split of group '%s': color %d", comm->name, color);
-    return comm->backend->split(comm, color, key, name);
+    Comm *part = comm->backend->split(comm, color, key, name);
+    if (part && comm->device) comm_account(part, comm->device);
+    return part;
 }
 
-void comm_close(Comm *comm) { comm->backend->close(comm); }
+void comm_close(Comm *comm) {
+    comm_hold(comm, -comm->memory);
+    comm->backend->close(comm);
+}
 
 CommRequest *comm_start_all_reduce(Comm *comm, Queue *q, const void *in, void *out, int64_t count,
                                    ElementType type, Reduction reduction) {

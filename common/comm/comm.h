@@ -91,6 +91,8 @@ struct Comm {
     int local_size;        /* how many of them share this machine */
     Comm *parent;          /* the group it was split from; NULL for the first */
     const int *world_rank; /* of each member */
+    int64_t memory;        /* bytes that this rank holds for the group's calls: its slots, its channels */
+    Device *device;        /* which counts them; NULL: nobody does */
 
     /* since the start; those of a group hold those of the groups that were split from it */
     CommCount counts[COMM_KINDS];
@@ -112,6 +114,12 @@ Comm *comm_self(void);
 /* Every rank calls it, and those that give the same color (0 or more) form a group, ordered by key, then by rank.
  * color -1: none, the result is NULL. `name` must outlive the group. */
 Comm *comm_split(Comm *comm, int color, int key, const char *name);
+/* From now on what this rank holds for calls of this group, and of groups that are split from it, is communication
+ * memory of `device`, which must outlive them. A group of n that shares memory holds two slots of 1 MB and 1/n MB (and
+ * some bytes), and a channel of 2 MB for each rank that it sends to. */
+void comm_account(Comm *comm, Device *device);
+/* For backends: this rank holds so many bytes more for the group. */
+void comm_hold(Comm *comm, int64_t bytes);
 /* Leaves the group; every rank calls it. Groups that were split from it are closed before. */
 void comm_close(Comm *comm);
 

@@ -95,9 +95,10 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
 
 /* ---- memory.c: the memory that the ranks of one machine share ---- */
 
-/* file: that memory (platform_memory_new), of so many bytes, all zeros. `ranks` ranks map it; this one has number `seat`.
- * Number 0 must have opened it before anyone takes a place. spin: each has a core, so that one who waits may keep his for
- * a moment. */
+/* Makes some, for up to `ranks` ranks, which find it at `path`; ends the program when there is none. Gives its file. */
+int memory_new(int64_t bytes, int ranks, MemoryPath *path);
+/* Takes it into use. `ranks` ranks do; this one has number `seat`, and number 0 must have before anyone takes a place.
+ * spin: each has a core, so that one who waits may keep his for a moment. */
 void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin);
 void memory_close(void);
 /* A place in it, which means the same to all of them, of this size; the first `clear` bytes are zeros. 0: no

@@ -43,11 +43,23 @@ static bool first_to_say(uint64_t words) {
 }
 
 /* Before anyone touches it: a page that cannot be had later would end the program by a signal (SIGBUS). */
-static void reserve(int64_t place, int64_t bytes) {
-    int error = platform_memory_reserve(memory_file, place, bytes);
+static void reserve(int file, int64_t place, int64_t bytes) {
+    int error = platform_memory_reserve(file, place, bytes);
     CHECK(error == 0, "start fewer ranks, or end programs that hold memory",
-          "no %.1f MB left for memory that ranks of one machine share: %s", 1e-6 * (double)bytes,
+          "no %.0f KB left for memory that ranks of one machine share: %s", 1e-3 * (double)bytes,
           strerror(error));
+}
+
+static int64_t head_bytes(int ranks) {
+    int64_t head = (int64_t)(sizeof(Memory) + (size_t)ranks * sizeof(Seat));
+    return ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
+}
+
+int memory_new(int64_t bytes, int ranks, MemoryPath *path) {
+    int file = platform_memory_new(bytes, path);
+    CHECK(file >= 0, NULL, "cannot make memory that ranks share: %s", strerror(errno));
+    reserve(file, 0, head_bytes(ranks));
+    return file;
 }
 
 void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin) {
@@ -55,13 +67,11 @@ void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin) {
     memory_bytes = bytes;
     own_seat = seat;
     may_spin = spin;
-    int64_t head = (int64_t)(sizeof *memory + (size_t)ranks * sizeof(Seat));
-    if (seat == 0) reserve(0, head);
     memory = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     CHECK(memory != MAP_FAILED, "start fewer ranks, or raise `ulimit -v`",
           "cannot map the memory that ranks of one machine share: %s", strerror(errno));
     base_errors_said_once(first_to_say);
-    if (seat == 0) memory->next = ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
+    if (seat == 0) memory->next = head_bytes(ranks);
 }
 
 void memory_close(void) {
@@ -96,7 +106,7 @@ int64_t memory_take(int64_t bytes, int64_t clear) {
         memory->next += stride;
     }
     unlock();
-    if (new) reserve(place, stride);
+    if (new) reserve(memory_file, place, stride);
     if (place) memset(memory_at(place), 0, (size_t)clear);
     return place;
 }

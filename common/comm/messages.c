@@ -38,6 +38,7 @@ void messages_join(Group *g, int id) {
     m->received = xmalloc((size_t)(n * m->stride));
     g->transport = &transport_messages;
     g->by_message = m;
+    comm_hold(&g->comm, slot + n * m->stride);
 }
 
 /* Begins to send a header and up to two pieces of memory as one message, without copying them together. */

@@ -66,6 +66,7 @@ void shared_join(Group *g, int64_t place, const int *seats) {
     g->shared = xcalloc(1, sizeof *g->shared);
     *g->shared = (Shared){.place = memory_at(place), .offset = place, .seats = xmalloc(bytes)};
     memcpy(g->shared->seats, seats, bytes);
+    comm_hold(&g->comm, 2 * slot_stride(g->comm.size));
 }
 
 /* ---- rounds: `round` is the one that this rank posts next ---- */
@@ -111,6 +112,7 @@ static Channel *channel(Group *g, int from, int to) {
         CHECK(offset, "close groups that are not needed",
               "no shared memory left for messages from rank %d to rank %d of group '%s'", from, to,
               g->comm.name);
+        comm_hold(&g->comm, sizeof(Channel));
         Channel *new = memory_at(offset);
         atomic_store(&new->receiver_waits, 1); /* it may have looked for the channel already */
         atomic_store(place, offset);

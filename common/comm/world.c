@@ -207,8 +207,7 @@ Comm *comm_world(void) {
     launcher_check(world.size);
 
     MemoryPath path;
-    int memory = platform_memory_new(memory_bytes(), &path);
-    CHECK(memory >= 0, NULL, "cannot make memory that ranks share: %s", strerror(errno));
+    int memory = memory_new(memory_bytes(), world.size, &path);
     Introduction self = introduce_self(&path, watcher), *all = introduce_all(&self);
     int *machine = machines(all);
     find_sharers(machine);

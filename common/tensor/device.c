@@ -81,15 +81,20 @@ static void over_budget(const Device *device, MemoryClass class, int64_t bytes, 
          totals.data ? totals.data : "");
 }
 
-void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {
+void device_count(Device *device, MemoryClass class, int64_t bytes, const char *name) {
     MemoryUse *use = &device->memory;
-    if (device->budget && total(use->now) + bytes > device->budget) over_budget(device, class, bytes, name);
+    if (device->budget && bytes > 0 && total(use->now) + bytes > device->budget)
+        over_budget(device, class, bytes, name);
     use->now[class] += bytes;
     use->peak[class] = max64(use->peak[class], use->now[class]);
     if (total(use->now) > use->joint_peak) {
         use->joint_peak = total(use->now);
         memcpy(use->at_joint_peak, use->now, sizeof use->now);
     }
+}
+
+void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {
+    device_count(device, class, bytes, name);
     FreeList *list = free_list(device, block_bytes(bytes));
     void *block = list->count ? list->blocks[--list->count] : block_new(device, list->bytes);
     if (device->blocks->rename) device->blocks->rename(block, name);

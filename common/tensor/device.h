@@ -17,7 +17,7 @@ typedef enum {
     MEMORY_GRADIENTS,
     MEMORY_OPTIMIZER,
     MEMORY_ACTIVATIONS,
-    MEMORY_COMMUNICATION, /* buckets and gathered weights as well */
+    MEMORY_COMMUNICATION, /* buckets, gathered weights, and slots that ranks share */
     MEMORY_CLASSES
 } MemoryClass;
 extern const char *const memory_class_names[MEMORY_CLASSES];
@@ -74,5 +74,7 @@ void device_delete(Device *device);
 /* `name` speaks in the error when the budget is passed: exit 1, the classes' totals, what would help. */
 void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name);
 void device_free(Device *device, MemoryClass class, void *data, int64_t bytes);
+/* Counts memory of the device that comes from elsewhere; bytes below 0: it is given back. */
+void device_count(Device *device, MemoryClass class, int64_t bytes, const char *name);
 
 #endif
