@@ -27,7 +27,7 @@ typedef struct {
 /* The whole stories of a window. */
 typedef struct {
     double minus_log_p;
-    int64_t targets, bytes;
+    int64_t targets;
 } Whole;
 
 /* Fills a window with stories of `seed`, each window from a range of its own. */
@@ -41,13 +41,11 @@ static Whole fill_window(const Tokenizer *tokenizer, uint64_t seed, int64_t inde
     for (uint64_t story = (uint64_t)index * (uint64_t)(T + 1); all.count <= T; story++) {
         text.count = 0;
         double minus_log_p = story_make(seed, story, &text);
-        int64_t bytes = (int64_t)text.count;
         str_add(&text, END_OF_TEXT, strlen(END_OF_TEXT));
         tokenizer_encode(tokenizer, text.data, text.count, &all);
         if (all.count > T + 1) break; /* cut */
         whole.targets = all.count - 1;
         whole.minus_log_p += minus_log_p;
-        whole.bytes += bytes;
     }
     memcpy(tokens, all.data, (size_t)T * sizeof *tokens);
     memcpy(targets, all.data + 1, (size_t)T * sizeof *targets);
@@ -112,16 +110,15 @@ static Ngram *learn_trigram(const Tokenizer *tokenizer, int64_t vocab_size, int6
     return ngram;
 }
 
-/* States floor, trigram loss and bytes per token for the targets that validation counts. */
+/* States floor and trigram loss for the targets that validation counts. */
 static void measure_validation(Dataset *data, int64_t T) {
     Ngram *ngram = learn_trigram(data->tokenizer, data->vocab_size, T);
     int32_t *tokens = xmalloc((size_t)(2 * T) * sizeof *tokens), *targets = tokens + T;
-    double minus_log_p = 0, trigram = 0, bytes = 0;
+    double minus_log_p = 0, trigram = 0;
     int64_t counted = 0, whole_targets = 0;
     for (int64_t w = 0; w < VALIDATION_WINDOWS; w++) {
         Whole whole = fill_validation(data->tokenizer, w, T, tokens, targets);
         minus_log_p += whole.minus_log_p;
-        bytes += (double)whole.bytes;
         whole_targets += whole.targets;
         int64_t here;
         double loss = ngram_loss(ngram, tokens, targets, T, &here);
@@ -131,7 +128,6 @@ static void measure_validation(Dataset *data, int64_t T) {
     data->trigram_loss = trigram / (double)counted;
     bool known = whole_targets == counted; /* every counted target belongs to a whole story */
     data->entropy_floor = known ? minus_log_p / (double)counted : NAN;
-    data->bytes_per_token = bytes / (double)whole_targets;
     free(tokens);
     ngram_free(ngram);
 }

@@ -43,7 +43,7 @@ static void test_validation(const Dataset *data) {
        (int)counted);
     close_to(data->entropy_floor, minus_log_p / (double)counted, 1e-12,
              "the floor is that of the parsed stories");
-    close_to(data->bytes_per_token, bytes / (double)counted, 1e-12, "bytes per token");
+    close_to(data_bytes_per_token(data, 0, T), bytes / (double)counted, 1e-12, "bytes per token");
     ok(data->entropy_floor <= 0.6 * data->trigram_loss && data->entropy_floor > 0.05,
        "floor %.3f, trigram %.3f nats per token: ratio %.3f", data->entropy_floor, data->trigram_loss,
        data->entropy_floor / data->trigram_loss);

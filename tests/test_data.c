@@ -174,13 +174,44 @@ static void test_threads(void) {
 static void test_facts(void) {
     Dataset *data = data_open_shards(folder, false, 1);
     ok(data->vocab_size == FOLDER_VOCAB && !strcmp(data->name, folder), "vocabulary and name");
-    close_to(data->bytes_per_token, 3, 1e-12, "bytes per token of the validation split");
     ok(isnan(data->entropy_floor), "nobody knows the entropy of a real text");
     /* the tokens are random: no model is much better than ln 299, and a trigram model that was trained on so
      * few of them not much worse */
     ok(data->trigram_loss > log(FOLDER_VOCAB) - 0.4 && data->trigram_loss < log(FOLDER_VOCAB) + 0.6,
        "the trigram model's loss on random tokens is %.3f", data->trigram_loss);
     data_close(data);
+}
+
+/* Of the targets that an evaluation counts, no others: packed and padded, some windows and all. */
+static void test_bytes(void) {
+    enum { T = 24 };
+    static const int64_t windows[] = {1, 3, 0, 1 << 30}; /* the last two: all */
+    for (int pad = 0; pad < 2; pad++) {
+        Dataset *data = data_open_shards(folder, pad, 1);
+        int64_t all = data->validation_windows(data, T);
+        double last = 0;
+        for (int i = 0; i < COUNT_OF(windows); i++) {
+            int32_t tokens[T], targets[T];
+            double bytes = 0, counted = 0;
+            for (int64_t w = 0; w < (windows[i] ? min64(windows[i], all) : all); w++) {
+                data->window(data, SPLIT_VALIDATION, w, T, tokens, targets);
+                for (int t = 0; t < T && targets[t] != TARGET_MASKED; t++, counted++) {
+                    Str text = {0};
+                    tokenizer_decode(data->tokenizer, &targets[t], 1, &text);
+                    if (targets[t] != end_of_text) bytes += (double)text.count;
+                    str_free(&text);
+                }
+            }
+            char *what = xprintf("bytes per target, %s, %lld windows", pad ? "padded" : "packed",
+                                 (long long)windows[i]);
+            double got = data_bytes_per_token(data, windows[i], T);
+            close_to(got, bytes / counted, 1e-12, what);
+            if (i == 2) ok(got != last, "... which are others than those of some of them");
+            last = got;
+            free(what);
+        }
+        data_close(data);
+    }
 }
 
 int main(void) {
@@ -197,6 +228,7 @@ int main(void) {
     test_padded(16);
     test_padded(200);
     test_facts();
+    test_bytes();
     test_threads();
     file_remove(folder);
     free(folder);

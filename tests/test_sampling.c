@@ -4,6 +4,7 @@
 #include "common/cpu/device_cpu.h"
 #include "common/model/generate.h"
 #include "datasets/corpus.h"
+#include "tests/expect_exit.h"
 #include "tests/tap.h"
 #include "tests/training.h"
 
@@ -41,6 +42,21 @@ static void test_draws(void) {
     draws("top-p below the likeliest", (Sampling){.temperature = 1, .top_p = 0.1}, (double[]){0, 1, 0, 0});
     draws("top-p of the top-k", (Sampling){.temperature = 1, .top_k = 2, .top_p = 0.6},
           (double[]){0, 1, 0, 0});
+}
+
+/* The place of a NaN does not matter, nor which tokens may be drawn. */
+static void draw_with_nan(void *place) {
+    real logits[TOKENS] = {1, 5, 2, 3};
+    logits[*(int *)place] = (real)NAN;
+    sample_token(logits, TOKENS, &(Sampling){.temperature = 1, .top_k = 1, .top_p = 1}, 0.5);
+}
+
+static void test_not_a_number(void) {
+    for (int place = 0; place < TOKENS; place++) {
+        Exit e = expect_exit(draw_with_nan, &place);
+        ok(refused(&e, 1, "the model's output is not a number: the score of token "), "NaN at %d: %s", place,
+           e.text);
+    }
 }
 
 /* ---- text longer than the window ---- */
@@ -151,6 +167,7 @@ static void test_evaluate(void) {
 }
 
 int main(void) {
+    test_not_a_number(); /* first: it forks */
     test_draws();
     test_slides(POSITIONS_LEARNED, "Mia");
     test_slides(POSITIONS_ROPE, "Once upon a time there was a little fox who lived in the forest.");

@@ -167,7 +167,7 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
     const Config *c = &run->config;
     json_t *report = report_new("02_minigpt", argc, argv);
     double tokens = (double)(steps * c->global_batch * c->model.T), flops = model_flops_per_token(run->model);
-    double bytes = run->data->bytes_per_token;
+    double bytes = data_bytes_per_token(run->data, c->eval_windows, c->model.T);
     report_set_integer(report, "devices", 1);
     report_set_integer(report, "threads_per_device", run->device->queue.threads);
     report_set_integer(report, "parameters", params_count(&run->model->params));
@@ -223,7 +223,7 @@ int main(int argc, char **argv) {
     show_sample(&run, row.step);
     progress_end(run.progress);
     draw_loss(&run, false);
-    print_result(run.data, row.val_loss);
+    print_result(run.data, row.val_loss, data_bytes_per_token(run.data, c->eval_windows, c->model.T));
     pictures_print_place(c->output_dir, "checkpoints", "loss.png");
 
     optimizer_delete(run.optimizer);

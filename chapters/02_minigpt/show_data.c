@@ -31,7 +31,7 @@ void show_data(const Dataset *data, int64_t T) {
     }
     printf("validation: %" PRId64 " windows of %" PRId64 " tokens, %" PRId64 " targets count\n", windows, T,
            counted);
-    if (isfinite(data->bytes_per_token)) printf("bytes per token %.3f\n", data->bytes_per_token);
+    printf("bytes per token %.3f\n", data_bytes_per_token(data, 0, T));
     if (isfinite(data->trigram_loss)) printf("trigram model %.4f nats per token\n", data->trigram_loss);
     if (isfinite(data->entropy_floor)) printf("entropy floor %.4f nats per token\n", data->entropy_floor);
     free(tokens);

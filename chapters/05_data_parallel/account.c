@@ -152,7 +152,7 @@ void account_report(const Account *a, const Replica *r, const Mesh *mesh, const 
     report_set_real(report, "mfu", flops * tokens / time * 1e-9 / result->peak_gflops);
     report_set_real(report, "loss", row->loss);
     report_set_real(report, "val_loss", row->val_loss);
-    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / r->data->bytes_per_token);
+    report_set_real(report, "bits_per_byte", row->val_loss / log(2) / result->bytes_per_token);
     report_set_real(report, "entropy_floor", r->data->entropy_floor);
     report_set_real(report, "trigram_loss", r->data->trigram_loss);
     report_set(report, "memory", memory);

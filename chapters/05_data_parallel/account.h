@@ -27,8 +27,9 @@ void account_end(Account *a, Replica *r);
 typedef struct {
     MetricsRow row; /* the last one */
     int64_t steps;
-    double seconds;     /* of this machine, evaluations and all */
-    double peak_gflops; /* of all devices together */
+    double seconds;         /* of this machine, evaluations and all */
+    double peak_gflops;     /* of all devices together */
+    double bytes_per_token; /* of the targets that were evaluated */
 } Result;
 
 /* <output-dir>/report.json. Every rank calls it, and rank 0 writes. */

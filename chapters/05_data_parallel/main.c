@@ -185,12 +185,13 @@ static void train_gpt(Run *run, Comm *world, Device *device, int argc, char **ar
     MetricsRow row = train(run);
     double seconds = now_seconds() - began;
     progress_end(run->progress);
-    Result result = {row, row.step - first, seconds, peak};
+    Result result = {row, row.step - first, seconds, peak,
+                     data_bytes_per_token(run->data, c->eval_windows, c->model.T)};
     account_report(&run->account, run->replica, &run->mesh, &result, argc, argv);
     account_end(&run->account, run->replica);
     if (speaks(run)) {
         draw_loss(run, false);
-        print_result(run->data, row.val_loss);
+        print_result(run->data, row.val_loss, result.bytes_per_token);
     }
     replica_delete(run->replica);
     mesh_close(&run->mesh);

@@ -156,7 +156,30 @@ Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed) {
     const ShardSet *train = &data->splits[SPLIT_TRAIN], *validation = &data->splits[SPLIT_VALIDATION];
     CHECK(train->shards[0].header->text_hash == validation->shards[0].header->text_hash,
           "all shards must come from one make data", "'%s': the splits come from different texts", folder);
-    data->base.bytes_per_token = (double)validation->text_bytes / (double)validation->token_count;
     data->base.trigram_loss = trigram_loss(train, validation, data->base.vocab_size);
     return &data->base;
+}
+
+/* ---- bytes ---- */
+
+double data_bytes_per_token(const Dataset *data, int64_t windows, int64_t T) {
+    int64_t all = data->validation_windows(data, T), counted = 0;
+    double bytes = 0;
+    int32_t end_of_text = tokenizer_end_of_text(data->tokenizer);
+    int32_t *tokens = xmalloc((size_t)(2 * T) * sizeof *tokens), *targets = tokens + T;
+    Str text = {0};
+    if (windows == 0 || windows > all) windows = all;
+    for (int64_t w = 0; w < windows; w++) {
+        data->window(data, SPLIT_VALIDATION, w, T, tokens, targets);
+        text.count = 0;
+        for (int64_t t = 0; t < T; t++) {
+            counted += targets[t] != TARGET_MASKED;
+            if (targets[t] == TARGET_MASKED || targets[t] == end_of_text) continue;
+            tokenizer_decode(data->tokenizer, &targets[t], 1, &text);
+        }
+        bytes += (double)text.count;
+    }
+    str_free(&text);
+    free(tokens);
+    return counted ? bytes / (double)counted : NAN;
 }

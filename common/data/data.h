@@ -14,12 +14,11 @@ typedef enum { SPLIT_TRAIN, SPLIT_VALIDATION } Split;
 
 typedef struct Dataset Dataset;
 struct Dataset {
-    const char *name;       /* for the banner: "stories", or the folder */
-    Tokenizer *tokenizer;   /* owned */
-    int64_t vocab_size;     /* every token is below this */
-    double bytes_per_token; /* text bytes per validation token, for bits per byte; NAN when not known */
-    double entropy_floor;   /* nats per validation token that no model can pass; NAN when not known */
-    double trigram_loss; /* nats per validation token of an interpolated trigram model; NAN when not known */
+    const char *name;     /* for the banner: "stories", or the folder */
+    Tokenizer *tokenizer; /* owned */
+    int64_t vocab_size;   /* every token is below this */
+    double entropy_floor; /* nats per validation token that no model can pass; NAN when not known */
+    double trigram_loss;  /* nats per validation token of an interpolated trigram model; NAN when not known */
 
     /* tokens (T) and targets (T): targets[t] is the token that follows tokens[t], or TARGET_MASKED. Training
      * windows have any index >= 0; validation windows 0 .. validation_windows(T) - 1. Thread-safe. */
@@ -34,6 +33,11 @@ struct Dataset {
  * documents are packed. Training windows are visited in a new order each epoch (a keyed permutation of their
  * numbers). The trigram model is trained on up to 2 M tokens. */
 Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed);
+
+/* Text bytes for each target that counts in the first `windows` validation windows of T tokens (0: all of them), which are
+ * the targets of evaluate (model/batch.h): loss / ln 2 / this is their bits per byte. END_OF_TEXT counts as a target and has
+ * no bytes. NAN when no target counts. */
+double data_bytes_per_token(const Dataset *data, int64_t windows, int64_t T);
 
 static inline void data_close(Dataset *data) { data->close(data); }
 

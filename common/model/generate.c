@@ -21,8 +21,12 @@ static int more_likely(const void *a, const void *b) {
 
 int32_t sample_token(real *logits, int64_t count, const Sampling *s, double random) {
     int64_t best = 0;
-    for (int64_t i = 1; i < count; i++)
+    for (int64_t i = 0; i < count; i++) {
+        CHECK(!isnan((double)logits[i]), "train again with a smaller --learning-rate",
+              "the model's output is not a number: the score of token %lld of %lld", (long long)i,
+              (long long)count);
         if (logits[i] > logits[best]) best = i;
+    }
     CHECK(isfinite((double)logits[best]), "train again with a smaller --learning-rate",
           "the model gives %g as the score of its likeliest token", (double)logits[best]);
     if (s->temperature == 0) return (int32_t)best;

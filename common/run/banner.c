@@ -33,11 +33,9 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
            config->data_parallel > 1 ? " on each device" : "", config->global_batch * m->T);
 }
 
-void print_result(const Dataset *data, double loss) {
-    printf("validation loss %.4f nats per token", loss);
-    if (isfinite(data->bytes_per_token))
-        printf(", %.3f bits per byte", loss / log(2) / data->bytes_per_token);
-    printf("\n");
+void print_result(const Dataset *data, double loss, double bytes_per_token) {
+    printf("validation loss %.4f nats per token, %.3f bits per byte\n", loss,
+           loss / log(2) / bytes_per_token);
     double trigram = data->trigram_loss, floor = data->entropy_floor;
     if (isfinite(trigram) && loss >= trigram) printf("not yet below the trigram model's %.4f\n", trigram);
     if (isfinite(trigram) && isfinite(floor) && loss < trigram)

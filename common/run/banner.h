@@ -9,7 +9,8 @@
 /* Device, model, data and batch, a line each. peak_gflops as machine_peak_gflops measured it. */
 void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops);
 
-/* The validation loss, and where it lies between the two lines of the data. */
-void print_result(const Dataset *data, double loss);
+/* The validation loss, and where it lies between the two lines of the data. bytes_per_token: of the targets that it is the
+ * mean of (data_bytes_per_token). */
+void print_result(const Dataset *data, double loss, double bytes_per_token);
 
 #endif
