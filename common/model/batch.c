@@ -114,14 +114,15 @@ static char *first_not_finite(Model *model, const Batch *batch, int64_t rows, co
     return found;
 }
 
-/* Of the ranks that have found something the first; rank 0 when none has. All but that one end here. */
+/* Of the ranks that have found something the first; rank 0 when none has. All but that one end here, with status 0:
+ * mpiexec kills those who are left when one ends with another, and returns the status of the one that speaks. */
 static void leave_to_first(Comm *comm, bool found) {
     int32_t first = found ? -comm->rank : -comm->size;
     comm_all_reduce(comm, NULL, &first, &first, 1, TYPE_I32, REDUCE_MAX);
     bool speaks = comm->rank == -first || (-first == comm->size && comm->rank == 0);
     while (comm->parent) comm = comm->parent;
-    comm_close(comm); /* mpiexec would kill those who are left when the first one ends */
-    if (!speaks) exit(1);
+    comm_close(comm);
+    if (!speaks) exit(0);
 }
 
 void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
