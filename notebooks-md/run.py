@@ -419,8 +419,9 @@ def mirror(folder):
         (folder / "notebooks-md" / entry.name).symlink_to(entry)
 
 
-def check(path):
-    """Yields (what, None or what is wrong with it) for everything in a notebook that can be wrong."""
+def check(path, cells=True):
+    """Yields (what, None or what is wrong with it) for everything in a notebook that can be wrong; without `cells`, nothing
+    is run."""
     notebook = Notebook(path)
     name = notebook.path.stem
     headings = re.findall(r"^#+ (.*)$", notebook.prose(), re.M)
@@ -440,6 +441,8 @@ def check(path):
     yield f"{name}: what can wait is marked", "; ".join(Reading(notebook).problems) or None
     unknown = unknown_numbers(notebook)
     yield f"{name}: numbers in the prose", (", ".join(unknown) + " in no output and no code") if unknown else None
+    if not cells:
+        return
     with tempfile.TemporaryDirectory() as folder:
         mirror(pathlib.Path(folder))
         shell = Shell(pathlib.Path(folder), 300)

@@ -1,4 +1,4 @@
-/* TEST variants: float double asan
+/* TEST variants: float double, all: asan
  * What the tape and the parameters promise, bit for bit: backward in one go or in two halves, with and
  * without recomputation, with any number of threads, several tapes alive; gradients of micro-batches;
  * on_grad_ready; and memory that comes back and does not grow. */
