@@ -22,6 +22,7 @@ static const uint64_t TOKENIZER_SEED = 0x746f6b656e697a65, VALIDATION_SEED = 0x7
 typedef struct {
     Dataset dataset;
     uint64_t seed;
+    int64_t T;
 } Stories;
 
 /* The whole stories of a window. */
@@ -111,7 +112,8 @@ static Ngram *learn_trigram(const Tokenizer *tokenizer, int64_t vocab_size, int6
 }
 
 /* States floor and trigram loss for the targets that validation counts. */
-static void measure_validation(Dataset *data, int64_t T) {
+static void stories_measure(Dataset *data) {
+    int64_t T = ((const Stories *)data)->T;
     Ngram *ngram = learn_trigram(data->tokenizer, data->vocab_size, T);
     int32_t *tokens = xmalloc((size_t)(2 * T) * sizeof *tokens), *targets = tokens + T;
     double minus_log_p = 0, trigram = 0;
@@ -132,18 +134,31 @@ static void measure_validation(Dataset *data, int64_t T) {
     ngram_free(ngram);
 }
 
-Dataset *corpus_open_stories(int64_t T, uint64_t seed) {
+static Dataset *open_stories(int64_t T, uint64_t seed) {
     Stories *stories = xcalloc(1, sizeof *stories);
     Tokenizer *tokenizer = learn_tokenizer();
     stories->seed = seed;
+    stories->T = T;
     stories->dataset = (Dataset){.name = "stories",
                                  .tokenizer = tokenizer,
                                  .vocab_size = tokenizer_vocab_size(tokenizer),
                                  .window = stories_window,
                                  .validation_windows = stories_validation_windows,
+                                 .entropy_floor = NAN,
+                                 .trigram_loss = NAN,
+                                 .measure = stories_measure,
                                  .close = stories_close};
-    measure_validation(&stories->dataset, T);
     return &stories->dataset;
+}
+
+Dataset *corpus_open_stories(int64_t T, uint64_t seed) {
+    Dataset *data = open_stories(T, seed);
+    data_measure(data);
+    return data;
+}
+
+Dataset *corpus_open_unmeasured(const char *data_dir, bool pad, int64_t T, uint64_t seed) {
+    return data_dir ? data_open_shards_unmeasured(data_dir, pad, seed) : open_stories(T, seed);
 }
 
 Dataset *corpus_open(const char *data_dir, bool pad, int64_t T, uint64_t seed) {

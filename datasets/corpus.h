@@ -14,5 +14,7 @@ Dataset *corpus_open_stories(int64_t T, uint64_t seed);
 
 /* data_dir NULL: the stories; otherwise data_open_shards(data_dir, pad, seed). */
 Dataset *corpus_open(const char *data_dir, bool pad, int64_t T, uint64_t seed);
+/* The same before data_measure. */
+Dataset *corpus_open_unmeasured(const char *data_dir, bool pad, int64_t T, uint64_t seed);
 
 #endif

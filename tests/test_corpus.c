@@ -107,6 +107,20 @@ static void test_training(const Dataset *data) {
     free(targets);
 }
 
+/* Of many ranks one measures: the others have the same windows without. */
+static void test_unmeasured(const Dataset *data) {
+    Dataset *other = corpus_open_unmeasured(NULL, false, T, 1);
+    int32_t a[T], b[T], targets[T];
+    data->window(data, SPLIT_TRAIN, 5, T, a, targets);
+    other->window(other, SPLIT_TRAIN, 5, T, b, targets);
+    ok(!memcmp(a, b, sizeof a) && isnan(other->entropy_floor) && isnan(other->trigram_loss),
+       "not measured: the same stories, and nothing said of them");
+    data_measure(other);
+    ok(data->entropy_floor == other->entropy_floor && data->trigram_loss == other->trigram_loss,
+       "measured later: the same floor and trigram loss");
+    data_close(other);
+}
+
 static void test_seeds(const Dataset *data) {
     Dataset *other = corpus_open(NULL, false, T, 2);
     int32_t a[T], b[T], targets[T];
@@ -159,6 +173,7 @@ int main(void) {
     test_validation(data);
     test_trigram(data);
     test_training(data);
+    test_unmeasured(data);
     test_seeds(data);
     test_short_windows();
     test_lengths(data);

@@ -179,6 +179,11 @@ static void test_facts(void) {
      * few of them not much worse */
     ok(data->trigram_loss > log(FOLDER_VOCAB) - 0.4 && data->trigram_loss < log(FOLDER_VOCAB) + 0.6,
        "the trigram model's loss on random tokens is %.3f", data->trigram_loss);
+    Dataset *other = data_open_shards_unmeasured(folder, false, 1);
+    bool unknown = isnan(other->trigram_loss);
+    data_measure(other);
+    ok(unknown && other->trigram_loss == data->trigram_loss, "it is measured when asked for");
+    data_close(other);
     data_close(data);
 }
 

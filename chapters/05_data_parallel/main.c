@@ -126,11 +126,12 @@ static MetricsRow train(Run *run) {
 
 /* ---- around it ---- */
 
-/* Of all devices together, at work at the same time. */
+/* Of all devices together, at work at the same time. Where they are more than the cores, those without a core of their own
+ * add nothing to what the others can do. */
 static double peak_gflops(const Run *run) {
     const Clock *clock = run->replica->device->queue.clock;
     if (clock) return 1e-9 * clock->model->flops * run->mesh.world->size;
-    double peak = machine_peak_gflops(run->replica->device);
+    double peak = platform_has_core() ? machine_peak_gflops(run->replica->device) : 0;
     comm_all_reduce(run->mesh.world, NULL, &peak, &peak, 1, TYPE_F64, REDUCE_SUM);
     return peak;
 }
@@ -222,7 +223,8 @@ int main(int argc, char **argv) {
     } else if (c->prompt) {
         if (world->rank == 0) continue_prompt(c);
     } else {
-        run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+        run.data = corpus_open_unmeasured(c->data_dir, c->pad, c->model.T, c->seed);
+        if (world->rank == 0) data_measure(run.data); /* the others say nothing of it */
         model_fit_vocabulary(&c->model, run.data);
         options.run = *c;
         if (c->print_data)

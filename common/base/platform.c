@@ -43,6 +43,10 @@ __attribute__((constructor)) static void spin_briefly(int argc, char **argv) {
 enum { MAX_THREADS = 512 };
 static int share = MAX_THREADS; /* threads that are left to this process by those it shares cores with */
 
+static bool has_core = true;
+
+bool platform_has_core(void) { return has_core; }
+
 /* Cores' worth of time that the control group allows; MAX_THREADS when there is no limit. */
 static int quota_cores(void) {
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
@@ -78,7 +82,8 @@ int platform_core_count(const CoreSet *cores) {
     return (int)fmin(count, quota_cores());
 }
 
-void platform_share_cores(const CoreSet *cores, int processes) {
+void platform_share_cores(const CoreSet *cores, int processes, int number) {
+    has_core = number < platform_core_count(cores);
     share = (int)fmax(1, floor((double)platform_core_count(cores) / processes));
     omp_set_num_threads(platform_threads());
 }

@@ -17,8 +17,11 @@ typedef struct {
     uint64_t words[PLATFORM_CORE_WORDS];
 } CoreSet;
 CoreSet platform_cores(void);
-/* `processes` processes of one job run on these cores: from now on each has its share of threads, at least one. */
-void platform_share_cores(const CoreSet *cores, int processes);
+/* `processes` processes of one job run on these cores, of which this one is `number`: from now on each has its share of
+ * threads, at least one. */
+void platform_share_cores(const CoreSet *cores, int processes, int number);
+/* false: of the processes that share the cores, those before this one are as many as the cores. */
+bool platform_has_core(void);
 /* How many of these cores a control group leaves. */
 int platform_core_count(const CoreSet *cores);
 

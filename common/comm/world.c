@@ -87,14 +87,15 @@ static void find_sharers(const int *machine) {
 /* Its cores are shared by its ranks, whether each was bound to some or all may use all. Has each a core of its own? */
 static bool share_cores(const Introduction *all, const int *machine) {
     CoreSet cores = {0};
-    int ranks = 0;
+    int ranks = 0, number = 0;
     for (int r = 0; r < world.size; r++) {
         if (machine[r] != machine[world.rank]) continue;
         ranks++;
+        number += r < world.rank;
         for (int w = 0; w < PLATFORM_CORE_WORDS; w++) cores.words[w] |= all[r].cores.words[w];
     }
     one_machine = ranks == world.size;
-    platform_share_cores(&cores, ranks);
+    platform_share_cores(&cores, ranks, number);
     return platform_core_count(&cores) >= ranks;
 }
 

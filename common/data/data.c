@@ -122,6 +122,12 @@ static double trigram_loss(const ShardSet *train, const ShardSet *validation, in
     return loss;
 }
 
+static void shards_measure(Dataset *base) {
+    ShardData *data = (ShardData *)base;
+    base->trigram_loss =
+        trigram_loss(&data->splits[SPLIT_TRAIN], &data->splits[SPLIT_VALIDATION], base->vocab_size);
+}
+
 static void shards_close(Dataset *base) {
     ShardData *data = (ShardData *)base;
     for (int split = 0; split < 2; split++) {
@@ -134,6 +140,12 @@ static void shards_close(Dataset *base) {
 }
 
 Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed) {
+    Dataset *data = data_open_shards_unmeasured(folder, pad, seed);
+    data_measure(data);
+    return data;
+}
+
+Dataset *data_open_shards_unmeasured(const char *folder, bool pad, uint64_t seed) {
     char *tokenizer = xprintf("%s/tokenizer.json", folder);
     CHECK(file_exists(tokenizer), "make data TEXT=file.txt OUT=folder makes such a folder",
           "no data in '%s': no '%s'", folder, tokenizer);
@@ -141,8 +153,10 @@ Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed) {
     data->base = (Dataset){.name = xstrdup(folder),
                            .tokenizer = tokenizer_load(tokenizer),
                            .entropy_floor = NAN, /* nobody knows that of real text */
+                           .trigram_loss = NAN,
                            .window = shards_window,
                            .validation_windows = shards_validation_windows,
+                           .measure = shards_measure,
                            .close = shards_close};
     free(tokenizer);
     data->pad = pad;
@@ -156,7 +170,6 @@ Dataset *data_open_shards(const char *folder, bool pad, uint64_t seed) {
     const ShardSet *train = &data->splits[SPLIT_TRAIN], *validation = &data->splits[SPLIT_VALIDATION];
     CHECK(train->shards[0].header->text_hash == validation->shards[0].header->text_hash,
           "all shards must come from one make data", "'%s': the splits come from different texts", folder);
-    data->base.trigram_loss = trigram_loss(train, validation, data->base.vocab_size);
     return &data->base;
 }
 
