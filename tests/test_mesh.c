@@ -144,8 +144,8 @@ static void memory_is_counted(void) {
 
 int main(void) {
     world = ranks_world();
-    memory_is_counted();
     int n = world->size;
+    if (world->local_size == n) memory_is_counted();
     for (int data = 1; data <= n; data++)
         for (int pipe = 1; data * pipe <= n; pipe++)
             if (n % (data * pipe) == 0) try_sizes(data, pipe, n / (data * pipe));
