@@ -38,7 +38,7 @@ COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null)
 
 # ---- what is built --------------------------------------------------------------------------------
 # What speaks MPI: chapters from 04 on, tests that say `TEST np:`, programs that tests and benchmarks start.
-RANKED_BENCHES := collectives devices
+RANKED_BENCHES := collectives messages devices
 ALONE    := 01_% 02_% 03_%
 RANKED   := $(shell grep -l 'TEST np:' tests/*.c) $(wildcard tests/programs/*.c) $(RANKED_BENCHES:%=tests/bench/%.c)
 mpi_only  = $(if $(MPI_SHOW),$(1)) # empty where there is no MPI

@@ -121,9 +121,8 @@ static double message_bytes(const CommCall *call) {
 
 static bool has_clock(const Queue *q) { return q && q->clock; }
 
-/* By the model clock a message leaves when those before it have left. */
-static double when_ready(Comm *comm, const Queue *q, const CommCall *call) {
-    double now = queue_now(q);
+/* By the model clock a message leaves when those before it have left. now: the queue's. */
+static double when_ready(Comm *comm, const Queue *q, const CommCall *call, double now) {
     if (!has_clock(q)) return now;
     if (comm->clock_number != q->clock->number) {
         comm->clock_number = q->clock->number;
@@ -147,8 +146,8 @@ CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
     count_call(comm, &call);
     CommRequest *request = request_new(comm, &call);
     request->queue = q;
-    request->issued = queue_now(q);
-    request->ready = when_ready(comm, q, &call);
+    request->issued = has_clock(q) ? queue_now(q) : start;
+    request->ready = when_ready(comm, q, &call, request->issued);
     request->started = comm->backend->start(comm, q, &call, request->ready);
     if (!has_clock(q)) count_seconds(comm, now_seconds() - start, 0);
     return request;
@@ -180,9 +179,9 @@ static void finish(Comm *comm, CommRequest *request) {
     if (has_clock(request->queue)) {
         model_times(comm, request->queue, request, arrival.ready);
     } else {
-        count_seconds(comm, now_seconds() - start, arrival.idle);
         request->begin = request->issued;
         request->end = now_seconds();
+        count_seconds(comm, request->end - start, arrival.idle);
     }
     CommEvent event = {comm, request->call, arrival.number, request->begin, request->end};
     for (const Comm *c = comm; c; c = c->parent)

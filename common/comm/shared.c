@@ -12,7 +12,7 @@
 
 enum {
     CHANNEL_BYTES = 2 << 20, /* of messages from one rank to another that can wait for their recv */
-    PIECE_BYTES = 128 << 10  /* of a message, after which the other side may go on */
+    PIECE_BYTES = 32 << 10   /* of a message, after which the other side may go on: whole lines */
 };
 
 static int64_t round_up(int64_t bytes, int64_t unit) { return ceil_div(bytes, unit) * unit; }
@@ -95,7 +95,10 @@ static const char *shared_read(Group *g, int writer, const Span spans[SLOT_PARTS
     return slot_at(g, g->shared->round - 1, writer) + spans[part].offset;
 }
 
-/* ---- messages: a ring of bytes from one rank to another ---- */
+/* ---- messages: a ring of bytes from one rank to another ----
+ *
+ * A message is a line with its header, then its bytes in pieces, the last one filled up to a whole line. The first piece
+ * goes with the header. Pieces are short: while one is taken out, the next one is laid in. */
 
 typedef struct {
     _Alignas(CACHE_LINE_BYTES) _Atomic uint64_t sent, sender_waits;
@@ -121,15 +124,17 @@ static Channel *channel(Group *g, int from, int to) {
 }
 
 static void put(Channel *c, uint64_t to, const void *from, int64_t count) {
+    if (count == 0) return;
     int64_t begin = (int64_t)(to % CHANNEL_BYTES), straight = min64(count, CHANNEL_BYTES - begin);
     memcpy(c->bytes + begin, from, (size_t)straight);
-    memcpy(c->bytes, (const char *)from + straight, (size_t)(count - straight));
+    if (count > straight) memcpy(c->bytes, (const char *)from + straight, (size_t)(count - straight));
 }
 
 static void get(Channel *c, uint64_t from, void *to, int64_t count) {
+    if (count == 0) return;
     int64_t begin = (int64_t)(from % CHANNEL_BYTES), straight = min64(count, CHANNEL_BYTES - begin);
     memcpy(to, c->bytes + begin, (size_t)straight);
-    memcpy((char *)to + straight, c->bytes, (size_t)(count - straight));
+    if (count > straight) memcpy((char *)to + straight, c->bytes, (size_t)(count - straight));
 }
 
 static int64_t room(Channel *c) {
@@ -161,21 +166,39 @@ static void received(Group *g, Channel *c, int64_t count, int from) {
         bell_ring(g->shared->seats[from]);
 }
 
+/* The next piece of a message: its bytes, those of the header before it, and what both take of the ring. */
+typedef struct {
+    int64_t bytes, header, whole;
+} Piece;
+
+static Piece next_piece(const GroupRequest *request) {
+    int64_t total = request->call.count * element_bytes(request->call.type);
+    Piece p = {.bytes = min64(PIECE_BYTES, total - max64(request->moved, 0)),
+               .header = request->moved < 0 ? CACHE_LINE_BYTES : 0};
+    p.whole = p.header + round_up(p.bytes, CACHE_LINE_BYTES);
+    return p;
+}
+
+static void piece_moved(GroupRequest *request, Piece piece) {
+    request->moved = max64(request->moved, 0) + piece.bytes;
+    request->done = request->moved == request->call.count * element_bytes(request->call.type);
+}
+
 static bool move_send(Group *g, GroupRequest *request) {
     const CommCall *call = &request->call;
-    int64_t total = call->count * element_bytes(call->type);
     Channel *c = channel(g, g->comm.rank, call->peer);
     bool moved = false;
     while (!request->done) {
-        CommHeader header = request_header(request);
-        bool begins = request->moved < 0;
-        int64_t piece = begins ? (int64_t)sizeof header : min64(PIECE_BYTES, total - request->moved);
-        if (!have_room(c, piece)) break;
-        put(c, atomic_load(&c->sent),
-            begins ? (const char *)&header : (const char *)call->in + request->moved, piece);
-        sent(g, c, piece, call->peer);
-        request->moved = begins ? 0 : request->moved + piece;
-        request->done = request->moved == total;
+        Piece piece = next_piece(request);
+        if (!have_room(c, piece.whole)) break;
+        uint64_t at = atomic_load(&c->sent);
+        if (piece.header) {
+            CommHeader header = request_header(request);
+            put(c, at, &header, sizeof header);
+        }
+        put(c, at + (uint64_t)piece.header, (const char *)call->in + max64(request->moved, 0), piece.bytes);
+        sent(g, c, piece.whole, call->peer);
+        piece_moved(request, piece);
         moved = true;
     }
     return moved;
@@ -183,20 +206,20 @@ static bool move_send(Group *g, GroupRequest *request) {
 
 static bool move_recv(Group *g, GroupRequest *request) {
     const CommCall *call = &request->call;
-    int64_t total = call->count * element_bytes(call->type);
     Channel *c = channel(g, call->peer, g->comm.rank);
     bool moved = false;
     while (c && !request->done) {
-        CommHeader header;
-        bool begins = request->moved < 0;
-        int64_t piece = begins ? (int64_t)sizeof header : min64(PIECE_BYTES, total - request->moved);
-        if (!have_bytes(c, piece)) break;
-        get(c, atomic_load(&c->received), begins ? (char *)&header : (char *)call->out + request->moved,
-            piece);
-        received(g, c, piece, call->peer);
-        if (begins) check_message(request, header);
-        request->moved = begins ? 0 : request->moved + piece;
-        request->done = request->moved == total;
+        Piece piece = next_piece(request);
+        if (!have_bytes(c, piece.header ? piece.header : piece.whole)) break;
+        uint64_t at = atomic_load(&c->received);
+        if (piece.header) {
+            CommHeader header;
+            get(c, at, &header, sizeof header);
+            check_message(request, header); /* the first piece is there as well */
+        }
+        get(c, at + (uint64_t)piece.header, (char *)call->out + max64(request->moved, 0), piece.bytes);
+        received(g, c, piece.whole, call->peer);
+        piece_moved(request, piece);
         moved = true;
     }
     return moved;
