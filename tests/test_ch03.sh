@@ -35,6 +35,13 @@ tail -1 "$temp/a.out" | grep -q "$temp/a/roofline.png"; ok $? "the last line say
 PATH=/nowhere measure bare --sweep none; [ "$(tail -1 "$temp/bare.out")" = "in $temp/bare: trace.json; not drawn, as a warning says: bandwidth.png, roofline.png" ]; ok $? "without gnuplot it promises none"
 [ -s "$temp/a.err" ]; [ $? = 1 ]; ok $? "nothing on stderr"
 
+# ---- without sizes the work is fitted ----
+preset=(--preset minigpt --num-layers 1 --hidden-size 16 --num-attention-heads 2 --intermediate-size 16 --max-seq-length 32
+    --vocab-size 1024 --sweep none --no-trace --fit-seconds 0)
+"$program" "${preset[@]}" --output-dir "$temp/fit" >"$temp/fit.out" 2>&1; json fit/report.json "d['tokens'] == 3 * 8 * 32"; ok $? "a preset of 256 windows is cut to a micro-batch and three steps"
+says fit.out "fitted to about 0 s: 8 windows a step instead of 256, 3 measured steps instead of 30; .*--global-batch-size 256 --max-steps 30$"; ok $? "... which is said"
+"$program" "${preset[@]}" --output-dir "$temp/fit" --global-batch-size=16 --max-steps 4 >"$temp/fit.out" 2>&1; json fit/report.json "d['tokens'] == 4 * 16 * 32" && ! says fit.out "fitted"; ok $? "... and not done where sizes are given"
+
 # ---- the trace ----
 json a/trace.json "[e['name'] for e in d['traceEvents'] if e['name'].startswith('step ')] == ['step %d' % s for s in range(1, 8)]"; ok $? "trace.json has the 7 steps"
 json a/trace.json "sum(e['args']['FLOPs'] for e in d['traceEvents'] if 'shapes' in e.get('args', {})) == 7 * round(sum(o['flops'] for o in json.load(open('$temp/a/report.json'))['performance']['ops']))"; ok $? "and the FLOPs of their kernels"

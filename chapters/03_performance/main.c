@@ -135,12 +135,16 @@ static void write_report(const Trainer *trainer, const Machine *machine, const R
 
 /* The measured steps and everything that is told of them; the machine's peak, for the sweeps. */
 static double account(Dataset *data, int argc, char **argv) {
-    const Config *c = &settings.run;
+    Config *c = &settings.run;
     Subject subject = subject_new(c, data);
-    Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
 
     Machine machine = machine_measure(subject.device);
+    double window_flops = model_flops_per_token(subject.model) * (double)c->model.T;
+    char *fitted = settings_fit(&settings, window_flops, machine.peak);
     print_banner(c, subject.model, data, 1e-9 * machine.peak);
+    if (fitted) printf("            %s\n", fitted);
+    free(fitted);
+    Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
     begin("what the machine can do");
     machine_print(&machine, subject.device->queue.threads);
     char *picture = in_folder("bandwidth.png"), *roofline = in_folder("roofline.png");
@@ -172,6 +176,17 @@ static double account(Dataset *data, int argc, char **argv) {
     return machine.peak;
 }
 
+/* Steps on too many threads are one of the mistakes: two micro-batches, as `tiny` has, are enough for them. */
+static void take_few_windows(Config *c) {
+    if (settings.batch_given || c->num_microbatches <= 2) return;
+    int64_t all = c->global_batch;
+    c->num_microbatches = 2;
+    c->global_batch = 2 * c->micro_batch;
+    printf("a step has %" PRId64 " windows instead of %" PRId64 " (--global-batch-size %" PRId64
+           " takes all)\n",
+           c->global_batch, all, all);
+}
+
 int main(int argc, char **argv) {
     settings = settings_parse(argc, argv);
     Config *c = &settings.run;
@@ -189,6 +204,7 @@ int main(int argc, char **argv) {
     file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
     interrupt_install();
     if (settings.mistakes) {
+        take_few_windows(c);
         mistakes_measure(c, data, settings.point_seconds);
         return data_close(data), 0;
     }

@@ -121,6 +121,15 @@ static const char *value_of(int argc, char **argv, int *i, const Found *found) {
     return argv[++*i];
 }
 
+bool args_given(int argc, char **argv, const char *name) {
+    size_t length = strlen(name);
+    for (int i = 1; i < argc; i++) /* a value that is a word of its own does not begin with dashes */
+        if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, length) == 0 &&
+            strchr("=", argv[i][2 + length]))
+            return true;
+    return false;
+}
+
 static void set(const Given *given, void *base) {
     const Flag *flag = given->found.flag;
     char *problem = flag_set(flag, base, given->value);

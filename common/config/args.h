@@ -28,6 +28,9 @@ typedef struct {
 /* Also sets the name that messages carry. The result may point into argv. */
 Config args_parse(int argc, char **argv, const Program *program);
 
+/* Was --name among the words, which args_parse has accepted? For what is chosen only where the user has not. */
+bool args_given(int argc, char **argv, const char *name);
+
 /* Prints --help: all flags of the program with their defaults, which are those of `config`. */
 void args_help(const char *argv0, const Program *program, const Config *config);
 
