@@ -1,6 +1,7 @@
 /* TEST variants: float double asan
  * From logits to text and to a validation loss: the tokens that are drawn and how often, text that outgrows the
  * window against a model without caches, and an evaluation whose windows do not fill its batches. */
+#define _GNU_SOURCE
 #include "common/cpu/device_cpu.h"
 #include "common/model/generate.h"
 #include "datasets/corpus.h"
