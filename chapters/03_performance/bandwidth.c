@@ -1,5 +1,6 @@
 #include "chapters/03_performance/bandwidth.h"
 
+#include "common/base/size_text.h"
 #include "common/run/machine.h"
 #include "common/draw/plots.h"
 
@@ -100,7 +101,7 @@ void machine_print(const Machine *m, int threads) {
            threads, threads > 1 ? "s" : "", machine_blas_kernels());
     printf("%-17s %9s %9s   GB/s\n", "bandwidth over", "copy", "triad");
     for (int i = 0; i < BANDWIDTH_SIZES; i++)
-        printf("  %8.0f KB     %9.1f %9.1f\n", (double)m->bytes[i] / 1024, 1e-9 * m->copy[i],
+        printf("  %11s     %9.1f %9.1f\n", size_text((double)m->bytes[i]).text, 1e-9 * m->copy[i],
                1e-9 * m->triad[i]);
     double memory = machine_memory_bandwidth(m);
     printf("a kernel keeps up with memory (%.1f GB/s) when it does %.1f FLOPs with each byte\n",
