@@ -1,6 +1,7 @@
 /* Chapter 03 fits its work to a minute: what settings_fit cuts, and what it leaves as the user gave it. On a machine of 2
- * FLOP/s, half of which count, and windows of one FLOP: a window takes a second. */
+ * FLOP/s, half of which count, and windows of one FLOP: a window takes a second. And the windows of chapter 05's sweeps. */
 #include "chapters/03_performance/settings.h"
+#include "chapters/05_data_parallel/scaling.h"
 #include "tests/tap.h"
 
 #include <stdlib.h>
@@ -51,5 +52,8 @@ int main(void) {
         ok(k->says ? said && strstr(said, k->says) : !said, "... %s", said ? said : "nothing to say");
         free(said);
     }
+    ok(scaling_windows(8, 8, 1e9) == 8, "a sweep of small models takes all windows");
+    ok(scaling_windows(8, 8, 1e10) == 2, "... of larger ones fewer");
+    ok(scaling_windows(8, 8, 1e14) == 1, "... and one at least");
     return tap_done();
 }

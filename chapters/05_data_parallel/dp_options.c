@@ -27,5 +27,7 @@ DpOptions dp_options_parse(int argc, char **argv, int devices) {
         .devices = devices,
     };
     options.run = args_parse(argc, argv, &program);
+    options.batch_given =
+        args_given(argc, argv, "micro-batch-size") || args_given(argc, argv, "global-batch-size");
     return options;
 }

@@ -12,6 +12,7 @@ typedef struct {
     ModelKind model;
     Scaling sweep;
     int64_t hidden, waves, wave_steps; /* of the network on waves */
+    bool batch_given;                  /* by the user */
 } DpOptions;
 
 /* Ends the program with --help, or with what is wrong. devices: how many run it. */

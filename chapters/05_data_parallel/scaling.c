@@ -97,11 +97,14 @@ static json_t *sweep_buckets(Config c, Comm *comm, Dataset *data) {
         Point p = {0};
         sizes[count] = (double)bytes / 1024;
         for (int overlap = OVERLAP_NONE; overlap <= OVERLAP_BACKWARD; overlap++) {
+            if (overlap == OVERLAP_NONE && count) { /* knows no buckets */
+                ms[overlap][count] = ms[overlap][0];
+                continue;
+            }
             c.overlap = (Overlap)overlap;
             c.bucket_size = bytes;
             p = measure(&c, comm, data, c.micro_batch);
             ms[overlap][count] = 1e3 * p.step;
-            if (overlap == OVERLAP_NONE && count) continue; /* knows no buckets */
             printf("%-28s %10.0f %8d %10.4f %12.4f %12.4f %9.6f\n", names[overlap], sizes[count], p.buckets,
                    1e3 * p.step, 1e3 * p.exposed, 1e3 * p.predicted, p.exposed / p.predicted);
         }
@@ -254,6 +257,22 @@ static json_t *sweep_devices(Config c, Comm *world, Dataset *data) {
 
 /* ---- all of them ---- */
 
+int64_t scaling_windows(int64_t asked, int devices, double window_flops) {
+    const double most = 2e11; /* FLOPs; a number of seconds would not be the same on every machine */
+    return max64(1, min64(asked, (int64_t)(most / devices / window_flops)));
+}
+
+static void take_fitting_windows(Config *c, int devices) {
+    Model *model = model_new(NULL, &c->model, c->seed, &layers_serial); /* counts, and holds no memory */
+    int64_t asked = c->micro_batch;
+    c->micro_batch = scaling_windows(asked, devices, model_flops_per_token(model) * (double)c->model.T);
+    model_delete(model);
+    if (c->micro_batch < asked)
+        printf("fitted to a few seconds a step: %" PRId64 " window%s on each device instead of %" PRId64
+               " (--micro-batch-size %" PRId64 " takes them all)\n",
+               c->micro_batch, c->micro_batch > 1 ? "s" : "", asked, asked);
+}
+
 void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *report) {
     Config c = options->run;
     Scaling sweep = options->sweep;
@@ -268,6 +287,7 @@ void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *r
     printf("%d devices, by the clock of %s: %s\n", world->size, model->name, model->about);
     printf("%.4g FLOP/s, memory %.4g bytes/s, links %.4g s and %.4g bytes/s\n", model->flops,
            model->memory_bandwidth, model->inside.latency, model->inside.bandwidth);
+    if (!options->batch_given) take_fitting_windows(&c, world->size);
     json_t *results = json_object();
     report_set_integer(report, "devices", world->size);
     if (sweep == SCALING_ALL || sweep == SCALING_BUCKETS)

@@ -10,7 +10,12 @@
 
 #include <jansson.h>
 
-/* Every rank calls it. Prints a table for each sweep that is asked for and draws buckets.png, batch.png, scaling.png.
+/* How many of `asked` windows each device takes in a step of a sweep: as many as this machine, which does the work of all
+ * the devices, gets done in a few seconds, and at least one. window_flops: of training on one window. */
+int64_t scaling_windows(int64_t asked, int devices, double window_flops);
+
+/* Every rank calls it. Prints a table for each sweep that is asked for and draws buckets.png, batch.png, scaling.png. A
+ * batch that the user did not give is cut to scaling_windows, which is said.
  * The report gets the key `sweep`, and is written to the output folder. */
 void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *report);
 
