@@ -67,6 +67,14 @@ wrong() { # wrong BUILD MPI STARTED-BY MPI
     check "the mpiexec of $4 starts a program of $2: one line" refused 2 "built with $2" "the mpiexec of $4 started 3" "try $1/mpiexec"
     [ ! -s "$temp/out" ]; ok $? "and nobody works alone"
 }
+for build in build $second; do
+    said=0
+    for _ in $(seq 10); do
+        run timeout 60 $build/mpiexec -n 4 $build/tests/mesh 3 1 1
+        [ "$status" != 2 ] || said=$((said + $(grep -c 'does not make a mesh of 4 devices (hint: .*)$' "$temp/err")))
+    done
+    [ $said = 10 ]; ok $? "$build: a mistake of all ranks is said, each of 10 times ($said)"
+done
 wrong build "$this" $second "$other"
 wrong $second "$other" build "$this"
 

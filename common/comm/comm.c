@@ -282,11 +282,10 @@ void comm_barrier(Comm *comm, Queue *q) { call_and_wait(comm, q, (CommCall){.kin
 
 /* ---- refusing ---- */
 
-/* The group is closed first: mpiexec would kill those who are left when the first one ends, and return their status
- * instead of ours. */
+/* The group is closed first: the mpiexec of MPICH would kill those who are left when the first one ends, and return
+ * their status instead of ours. That of Open MPI does so even then: so the others wait a moment. */
 void comm_refuse(Comm *world, const char *hint, const char *message) {
-    bool speaks = world->rank == 0;
+    base_usage_said_by(world->rank > 0);
     comm_close(world);
-    if (!speaks) exit(2);
     fail(2, hint, "%s", message);
 }
