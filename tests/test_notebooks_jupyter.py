@@ -2,7 +2,7 @@
 """The notebooks in Jupyter: through jupytext into its format and back they are the same bytes, and with a Bash kernel every
 cell runs, in its short form where it has one. Needs packages that `tests/install-packages jupyter` puts into build/jupyter.
 
-TEST long
+TEST tier: all; TEST seconds: 2400
 """
 import importlib.util
 import os
