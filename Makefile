@@ -154,7 +154,7 @@ test: deps ## install what is missing, run the tests: every kind of proof
 	@tests/run
 
 test-all: deps ## all of it: every mesh, every variant, long fuzz runs, planted bugs, lint
-	@tests/install-packages notebooks
+	@tests/install-packages notebooks second-mpi jupyter
 	@tests/run all
 
 bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices $(BUILD)/mpiexec) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
