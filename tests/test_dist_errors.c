@@ -162,17 +162,27 @@ static void *start_nothing(Comm *comm, Queue *q, const CommCall *call, double re
     return NULL;
 }
 
-static void forgetful(void *argument) {
+/* A tensor that comes from rank 0, and never arrives. */
+static Tensor *receive(Tape *tape) {
     static const CommBackend silent = {.name = "silent", .start = start_nothing};
-    static const Op op = {.name = "forgetful"};
     static const int ranks[2] = {0, 1};
-    Comm two = {.backend = &silent, .name = "two", .size = 2, .rank = 1, .world_rank = ranks};
+    static Comm two = {.backend = &silent, .name = "two", .size = 2, .rank = 1, .world_rank = ranks};
     Mesh mesh = {.size = {1, 2, 1}, .axis[MESH_PIPE] = &two};
     Tensor like = {.name = "blocks.2.x", .shape = SHAPE(4, 8)};
     like.place[MESH_PIPE].kind = PLACE_PRIVATE;
+    return op_recv(tape, &mesh, MESH_PIPE, 0, &like);
+}
+
+static void host_reads(void *argument) {
+    (void)argument;
+    real value;
+    tensor_read(receive(tape_new(device_new_cpu(0), false)), 0, 1, &value);
+}
+
+static void forgetful(void *argument) {
+    static const Op op = {.name = "forgetful"};
     Tape *tape = tape_new(device_new_cpu(0), *(const bool *)argument);
-    Tensor *x = op_recv(tape, &mesh, MESH_PIPE, 0, &like),
-           *y = tape_tensor(tape, "y", TYPE_REAL, x->shape, x);
+    Tensor *x = receive(tape), *y = tape_tensor(tape, "y", TYPE_REAL, x->shape, x);
     KERNELS(tape)->copy(QUEUE(tape), x, y); /* without tape_await */
     tape_node(tape, &op, x, NULL, y);
 }
@@ -184,6 +194,8 @@ static void read_too_early(void) {
         Exit e = expect_exit(forgetful, &(bool){recording});
         ok(refused(&e, 1, message), "%s%s", message, recording ? "" : ", by a tape that does not record");
     }
+    Exit e = expect_exit(host_reads, NULL);
+    ok(refused(&e, 1, "the host reads or writes 'blocks.2.x', which is still on its way"), "%s", e.text);
 }
 
 int main(void) {

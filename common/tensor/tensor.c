@@ -60,6 +60,8 @@ void tensor_free(Tensor *t) {
 
 static char *address_of(const Tensor *t, int64_t first, int64_t count) {
     ASSERT(first >= 0 && count >= 0 && first + count <= tensor_count(t));
+    CHECK(!t->arriving, "tape_await comes before",
+          "the host reads or writes '%s', which is still on its way from another device", t->name);
     return (char *)t->data + first * element_bytes(t->type);
 }
 
