@@ -278,7 +278,8 @@ void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *r
     Scaling sweep = options->sweep;
     const DeviceModel *model = device_model(c.device_model);
     if (world->size == 1)
-        comm_refuse(world, "build/mpiexec -n 8 starts 8", xstrdup("--sweep compares devices, and there is one"));
+        comm_refuse(world, "build/mpiexec -n 8 starts 8",
+                    xstrdup("--sweep compares devices, and there is one"));
     if (world->size > model->per_node)
         comm_refuse(world, "start fewer, or take another --device-model",
                     xprintf("--sweep stays within a node: %d devices of %s are more than its %d", world->size,
