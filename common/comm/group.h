@@ -95,7 +95,8 @@ void rounds_spans(const CommCall *call, int n, int64_t round, int writer, int re
 
 /* ---- memory.c: the memory that the ranks of one machine share ---- */
 
-/* Makes some, for up to `ranks` ranks, which find it at `path`; ends the program when there is none. Gives its file. */
+#define MEMORY_HINT "start fewer ranks, or end programs that hold memory"
+/* Makes some, for up to `ranks` ranks, which find it at `path`. Gives its file, or -1 and errno. */
 int memory_new(int64_t bytes, int ranks, MemoryPath *path);
 /* Takes it into use. `ranks` ranks do; this one has number `seat`, and number 0 must have before anyone takes a place.
  * spin: each has a core, so that one who waits may keep his for a moment. */

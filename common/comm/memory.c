@@ -42,14 +42,6 @@ static bool first_to_say(uint64_t words) {
     return atomic_compare_exchange_strong(&memory->said, &nothing, words) || nothing != words;
 }
 
-/* Before anyone touches it: a page that cannot be had later would end the program by a signal (SIGBUS). */
-static void reserve(int file, int64_t place, int64_t bytes) {
-    int error = platform_memory_reserve(file, place, bytes);
-    CHECK(error == 0, "start fewer ranks, or end programs that hold memory",
-          "no %.0f KB left for memory that ranks of one machine share: %s", 1e-3 * (double)bytes,
-          strerror(error));
-}
-
 static int64_t head_bytes(int ranks) {
     int64_t head = (int64_t)(sizeof(Memory) + (size_t)ranks * sizeof(Seat));
     return ceil_div(head, PAGE_BYTES) * PAGE_BYTES;
@@ -57,9 +49,9 @@ static int64_t head_bytes(int ranks) {
 
 int memory_new(int64_t bytes, int ranks, MemoryPath *path) {
     int file = platform_memory_new(bytes, path);
-    CHECK(file >= 0, NULL, "cannot make memory that ranks share: %s", strerror(errno));
-    reserve(file, 0, head_bytes(ranks));
-    return file;
+    if (file < 0) return -1;
+    errno = platform_memory_reserve(file, 0, head_bytes(ranks));
+    return errno ? -1 : file;
 }
 
 void memory_open(int file, int64_t bytes, int seat, int ranks, bool spin) {
@@ -95,6 +87,13 @@ static int64_t *free_places(int64_t bytes) {
     return &memory->sizes[s].free;
 }
 
+/* Before anyone touches it: a page that cannot be had later would end the program by a signal (SIGBUS). */
+static void reserve(int64_t place, int64_t bytes) {
+    int error = platform_memory_reserve(memory_file, place, bytes);
+    CHECK(error == 0, MEMORY_HINT, "no %.0f KB left for memory that ranks of one machine share: %s",
+          1e-3 * (double)bytes, strerror(error));
+}
+
 int64_t memory_take(int64_t bytes, int64_t clear) {
     int64_t stride = ceil_div(bytes, PAGE_BYTES) * PAGE_BYTES;
     lock();
@@ -106,7 +105,7 @@ int64_t memory_take(int64_t bytes, int64_t clear) {
         memory->next += stride;
     }
     unlock();
-    if (new) reserve(memory_file, place, stride);
+    if (new) reserve(place, stride);
     if (place) memset(memory_at(place), 0, (size_t)clear);
     return place;
 }

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool one_machine; /* runs all ranks */
+static bool one_machine;       /* runs all ranks */
+enum { SECONDS_TO_SPEAK = 3 }; /* for the one who knows why the job ends */
 
 /* How many ranks share memory at most: SHARD_SHARED_RANKS=1 switches it off, so that one machine can try what happens
  * between several. */
@@ -29,12 +30,14 @@ typedef struct {
     char host[72];
     int32_t local;     /* its number among those that mpiexec started on its machine; -1: not known */
     MemoryPath memory; /* which it would share */
+    int32_t lacks;     /* an errno: it could not make any; otherwise 0 */
     char watcher[108]; /* where the watcher of its machine is found; "": it does not know */
     CoreSet cores;     /* that it may run on */
 } Introduction;
 
-static Introduction introduce_self(const MemoryPath *memory, const char *watcher) {
-    Introduction self = {.local = platform_local_rank(), .memory = *memory, .cores = platform_cores()};
+static Introduction introduce_self(const MemoryPath *memory, int lacks, const char *watcher) {
+    Introduction self = {
+        .local = platform_local_rank(), .memory = *memory, .lacks = lacks, .cores = platform_cores()};
     gethostname(self.host, sizeof self.host - 1);
     snprintf(self.watcher, sizeof self.watcher, "%s", watcher);
     return self;
@@ -114,15 +117,30 @@ static void join_watcher(const Introduction *all, const int *machine) {
 /* Pages that nobody touches cost nothing, so it may be large. */
 static int64_t memory_bytes(void) { return (int64_t)world.size * (64 << 20); }
 
+/* Nobody goes on when one whose memory is needed has none. One speaks, and mpiexec then ends those that wait. */
+static void check_memory(const Introduction *all) {
+    for (int r = 0; r < world.size; r++) {
+        if (world.seat[r] != 0 || !all[r].lacks) continue;
+        if (r != world.rank) {
+            sleep(SECONDS_TO_SPEAK);
+            exit(1);
+        }
+        fail(1, MEMORY_HINT, "rank %d finds no memory that ranks of one machine could share: %s", r,
+             strerror(all[r].lacks));
+    }
+}
+
 /* Each makes a memory before it knows whose will be used: that of the first of those that share. */
 static void open_memory(int own, const Introduction *all, bool spin) {
     int first = world.machine[world.rank], ranks = 0;
     for (int r = 0; r < world.size; r++) ranks += world.machine[r] == first;
     int file = first == world.rank ? own : platform_memory_open(&all[first].memory);
+    int error = errno;
+    if (file < 0) sleep(SECONDS_TO_SPEAK); /* it may have ended, and says why */
     CHECK(file >= 0, "are both of one user, and is /proc there?",
           "rank %d cannot open the memory of rank %d at %s: %s", world.rank, first, all[first].memory.text,
-          strerror(errno));
-    if (file != own) {
+          strerror(error));
+    if (file != own && own >= 0) {
         platform_memory_unname(&all[world.rank].memory);
         close(own);
     }
@@ -132,7 +150,6 @@ static void open_memory(int own, const Introduction *all, bool spin) {
 /* A rank that dies breaks its connections to other machines, and those may see it first. They leave the word to the
  * watcher that saw it die, which ends the job; when nobody has in SECONDS_TO_SPEAK, a whole machine or the network is
  * gone. */
-enum { SECONDS_TO_SPEAK = 3 };
 static void on_error(MPI_Comm *comm, int *code, ...) {
     (void)comm;
     char text[MPI_MAX_ERROR_STRING];
@@ -209,9 +226,10 @@ Comm *comm_world(void) {
 
     MemoryPath path;
     int memory = memory_new(memory_bytes(), world.size, &path);
-    Introduction self = introduce_self(&path, watcher), *all = introduce_all(&self);
+    Introduction self = introduce_self(&path, memory < 0 ? errno : 0, watcher), *all = introduce_all(&self);
     int *machine = machines(all);
     find_sharers(machine);
+    check_memory(all);
     open_memory(memory, all, share_cores(all, machine));
     join_watcher(all, machine);
     free(machine);
