@@ -50,6 +50,11 @@ without=$(git grep -nE '(^|[ ;(])mpiexec( "?\$| -n)' -- Makefile common/tools | 
 [ -z "$without" ]; ok $? "mpiexec is nowhere started with the terminal's input"
 printf '%s' "$without" | sed 's/^/# /'
 
+# ---- a compiler of two words ----
+printf '#!/bin/sh\nexec "$@"\n' >"$temp/through"
+chmod +x "$temp/through"
+run env CC="$temp/through cc" tests/install-packages; [ "$status" = 0 ] && [ ! -s "$temp/out" ]; ok $? "CC='ccache gcc' is a compiler that is there"
+
 # ---- a line a file ----
 compile() { make BUILD="$temp/build" "$temp/build/obj/common/base/rng.o" "$@"; rm -f "$temp/build/obj/common/base/rng.o"; }
 run compile; [ "$(cat "$temp/out")" = "CC common/base/rng.c" ] && [ ! -s "$temp/err" ]; ok $? "make: a line a file"
