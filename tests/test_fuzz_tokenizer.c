@@ -2,7 +2,8 @@
  * tokenizer that keeps its promises. A child walks through the changes until one ends it, then the next child
  * goes on behind that one; so all that a file can do is seen under the sanitizers.
  * TEST variants: asan
- * TEST tier: more */
+ * TEST tier: more
+ * TEST seconds: 1800 */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "common/base/rng.h"
 #include "common/data/tokenizer.h"
