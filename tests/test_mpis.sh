@@ -60,6 +60,18 @@ for build in build $second; do
     fi
 done
 
+# ---- a machine whose /dev/shm is full ----
+without_shm() { unshare --mount sh -c 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"' sh "$@"; }
+for build in build $second; do
+    if without_shm true 2>/dev/null; then
+        run without_shm timeout 60 $build/mpiexec -n 8 $build/tests/mesh 8 1 1
+        check "$build: 8 ranks with 64 KB of /dev/shm" succeeded
+        [ ! -s "$temp/err" ]; ok $? "and no word about it"
+    else
+        ok 0 "$build: a small /dev/shm # SKIP no namespace can be made here"
+    fi
+done
+
 # ---- the wrong one ----
 wrong() { # wrong BUILD MPI STARTED-BY MPI
     run timeout 60 "$3/mpiexec" -n 3 "$1/tests/mesh" 0 1 1

@@ -17,6 +17,8 @@ static const struct {
 } choices[] = {
     {"MPICH", "MPIR_CVAR_NOLOCAL", "1"}, /* every rank is on a machine of its own, it believes */
     {"ch4:ucx", "UCX_TLS", "^posix"},    /* segments (shmget) instead, which are not in /dev/shm */
+    {"Open MPI", "OMPI_MCA_btl_vader_backing_directory", "/tmp"}, /* files instead; up to 4, and from 5 on */
+    {"Open MPI", "OMPI_MCA_btl_sm_backing_directory", "/tmp"},
 };
 
 void transport_choose(void) {
