@@ -15,7 +15,7 @@ mpiexec() { # of an MPI, FILE: says its version, or what it was told
 }
 fresh() { rm -rf "${machine:?}"/bin/mpi* "${machine:?}"/opt/* "${machine:?}"/alternatives/*; }
 finds() { # finds MPICC: which mpiexec
-    PATH=$machine/bin "$find" "$1" >"$temp/script" 2>"$temp/err" && sed -n "s|^exec '$machine/\(.*\)' \"\$@\"|\1|p" "$temp/script"
+    PATH=$machine/bin "$find" "$1" >"$temp/script" 2>"$temp/err" && sed -n "s|^exec '$machine/\(.*\)' \"\$@\".*|\1|p" "$temp/script"
 }
 is() { [ "$2" = "$3" ]; ok $? "$1"; [ "$2" = "$3" ] || echo "# '$2' instead of '$3'"; }
 
