@@ -38,7 +38,7 @@ static void compare_gradients_in_full(const Training *t, const json_t *gradients
         const Param *p = t->model->params.items[i];
         const json_t *want = json_object_get(gradients, p->name);
         for (size_t j = 0; j < json_array_size(want); j++) {
-            worst = worse(worst, fabs((double)real_at(&p->grad[0], j) - reference_at(want, j)));
+            worst = worse(worst, fabs((double)real_at(&p->grad[0], (int64_t)j) - reference_at(want, j)));
             largest = worse(largest, fabs(reference_at(want, j)));
         }
     }

@@ -1,4 +1,5 @@
 /* TEST variants: float, all: asan
+ * TEST starts: compare plot_runs
  * build/compare on runs, checkpoints and tensor files that are alike and that differ in each way there is;
  * and build/plot_runs. Both are run as programs: their output and their exit status. */
 #define _GNU_SOURCE

@@ -157,9 +157,11 @@ static void place_at(const Scene *s, Label *label, int first_ring) {
 static void place_along(const Scene *s, Label *label) {
     LabelBox frame = s->field->frame;
     double best = INFINITY, height = label->height / 2 + LINE_GAP;
+    double first = frame.right - label->width / 2 - GAP, stride = label->width / 4;
     Label try = *label;
-    for (double x = frame.right - label->width / 2 - GAP; x > frame.left; x -= label->width / 4)
+    for (int step = 0; first - step * stride > frame.left; step++)
         for (int other = 0; other < 2; other++) {
+            double x = first - step * stride;
             bool above = (label->kind == LABEL_ABOVE) != other;
             try.box = box_around(x, label->y + (above ? height : -height), label);
             double cost = 0.02 * (frame.right - x) + COST_OF_SIDE * other;
