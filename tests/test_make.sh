@@ -12,6 +12,7 @@ names=("Alice's book.txt" 'a "quoted" one.txt' '$(touch hacked).txt' '`touch hac
     '$$.txt' '%.txt' 'a&b|c>d.txt')
 mkdir "$temp/work"
 ln -s "$PWD"/{Makefile,common,chapters,datasets,tests,build} "$temp/work"
+[ ! -e .git ] || ln -s "$PWD/.git" "$temp/work" # of another commit, build/ would be built again below the tests beside
 within() { (cd "$temp/work" && make -s "$@"); }
 made() { # made WHAT FILE: the command has succeeded, and there it is
     [ "$status" = 0 ] && [ -s "$temp/work/$2" ]; ok $? "$1"
