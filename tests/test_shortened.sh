@@ -9,6 +9,7 @@ small=(--num-layers 1 --hidden-size 16 --num-attention-heads 1 --intermediate-si
 
 for ranks in 1 3; do
     cp -r "$temp/data" "$temp/data$ranks"
+    : >"$temp/out" # the steps of the ranks before are none of these
     timeout 120 mpiexec -n $ranks build/05_data_parallel "${small[@]}" --data-dir "$temp/data$ranks" --output-dir "$temp/run" \
         >"$temp/out" 2>"$temp/err" </dev/null &
     job=$!
