@@ -1,24 +1,18 @@
 #include "common/model/mlp.h"
 
-#include "common/tensor/kernels.h"
-#include "common/base/rng.h"
-
 #include <math.h>
 #include <stdlib.h>
 
 static Param *add_weight(Mlp *m, const char *name, int64_t rows, int64_t columns, uint64_t seed) {
     Param *p = params_add(&m->params, name, SHAPE(rows, columns));
     p->in_matmul = true;
-    real *values = xmalloc((size_t)tensor_bytes(&p->data));
-    rng_fill_normal(seed, rng_stream(name), 0, rows * columns, 1 / sqrt((double)rows), values);
-    tensor_write(&p->data, 0, rows * columns, values);
-    free(values);
+    param_start(p, (Start){START_NORMAL, 1 / sqrt((double)rows), seed});
     return p;
 }
 
 static Param *add_bias(Mlp *m, const char *name, int64_t count) {
     Param *p = params_add(&m->params, name, SHAPE(count));
-    m->params.device->kernels->zero(&m->params.device->queue, &p->data);
+    param_start(p, (Start){START_CONSTANT, 0, 0});
     return p;
 }
 

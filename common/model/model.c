@@ -7,83 +7,60 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* ---- initial values ---- */
+/* ---- what parameters start as ---- */
 
-/* They are made on the host, a piece at a time. */
-enum { PIECE = 1 << 14 };
-#define EACH_PIECE(p, first, count)                                                                          \
-    for (int64_t first = 0, count;                                                                           \
-         (p)->data.data && (count = min64(PIECE, tensor_count(&(p)->data) - first)) > 0; first += count)
+static Start constant(double value) { return (Start){START_CONSTANT, value, 0}; }
 
-static void fill(Param *p, real value) {
-    real piece[PIECE];
-    for (int i = 0; i < PIECE; i++) piece[i] = value;
-    EACH_PIECE(p, first, count) tensor_write(&p->data, first, count, piece);
-}
-
-static void fill_normal(const Model *m, Param *p, double deviation) {
-    real piece[PIECE];
-    EACH_PIECE(p, first, count) {
-        rng_fill_normal(m->seed, rng_stream(p->name), (uint64_t)first, count, deviation, piece);
-        tensor_write(&p->data, first, count, piece);
-    }
-}
+static Start normal(const Model *m, double deviation) { return (Start){START_NORMAL, deviation, m->seed}; }
 
 /* Glorot & Bengio 2010 */
-static void fill_xavier(const Model *m, Param *p, int64_t in, int64_t out) {
-    double limit = sqrt(6.0 / (double)(in + out));
-    real piece[PIECE];
-    EACH_PIECE(p, first, count) {
-        rng_fill_uniform(m->seed, rng_stream(p->name), (uint64_t)first, count, -limit, limit, piece);
-        tensor_write(&p->data, first, count, piece);
-    }
+static Start xavier(const Model *m, int64_t in, int64_t out) {
+    return (Start){START_UNIFORM, sqrt(6.0 / (double)(in + out)), m->seed};
 }
 
-static Param *add_param(Model *m, const char *prefix, const char *suffix, Shape shape) {
+static Start linear_start(const Model *m, const LinearPlan *plan) {
+    if (m->config.init == INIT_XAVIER)
+        return xavier(m, plan->in, plan->part_sizes[0]); /* of fused parts, the first: the queries */
+    bool into_residual = plan->split == SPLIT_ROWS; /* Radford et al. 2019: the stream sums 2 L of these */
+    return normal(m, m->config.init_deviation / (into_residual ? sqrt(2.0 * (double)m->config.L) : 1));
+}
+
+static Start table_start(const Model *m) {
+    return normal(m,
+                  m->config.init == INIT_XAVIER ? 1 / sqrt((double)m->config.C) : m->config.init_deviation);
+}
+
+static Param *add_param(Model *m, const char *prefix, const char *suffix, Shape shape, Start start) {
     char *name = xprintf("%s%s", prefix, suffix);
     Param *p = params_add(&m->params, name, shape);
     free(name);
-    return p;
-}
-
-static Param *add_embedding(Model *m, const char *name, int64_t rows) {
-    Param *p = add_param(m, name, ".weight", SHAPE(rows, m->config.C));
-    fill_normal(m, p,
-                m->config.init == INIT_XAVIER ? 1 / sqrt((double)m->config.C) : m->config.init_deviation);
+    param_start(p, start);
     return p;
 }
 
 static Norm add_norm(Model *m, const char *name) {
-    Norm norm = {add_param(m, name, ".weight", SHAPE(m->config.C)), NULL};
-    fill(norm.gain, 1);
-    if (m->config.norm == NORM_LAYERNORM && m->config.bias) {
-        norm.bias = add_param(m, name, ".bias", SHAPE(m->config.C));
-        fill(norm.bias, 0);
-    }
+    Norm norm = {add_param(m, name, ".weight", SHAPE(m->config.C), constant(1)), NULL};
+    if (m->config.norm == NORM_LAYERNORM && m->config.bias)
+        norm.bias = add_param(m, name, ".bias", SHAPE(m->config.C), constant(0));
     return norm;
 }
 
 /* ---- the layers of one device ---- */
 
-static void linear_create(Model *m, Linear *layer, const char *name, int64_t in, int64_t out, int parts,
-                          const int64_t *part_sizes, LinearSplit split) {
-    (void)parts;
-    layer->split = split;
-    layer->weight = add_param(m, name, ".weight", SHAPE(in, out));
+static void linear_create(Model *m, Linear *layer, const LinearPlan *plan) {
+    layer->split = plan->split;
+    layer->weight = add_param(m, plan->name, ".weight", SHAPE(plan->in, plan->out), plan->start);
     layer->weight->in_matmul = true;
-    bool into_residual = split == SPLIT_ROWS;
-    if (m->config.init == INIT_XAVIER)
-        fill_xavier(m, layer->weight, in, part_sizes[0]); /* of fused parts, the first: the queries */
-    else /* Radford et al. 2019: the residual stream sums 2 L of these */
-        fill_normal(m, layer->weight,
-                    m->config.init_deviation / (into_residual ? sqrt(2.0 * (double)m->config.L) : 1));
-    if (!m->config.bias) return;
-    layer->bias = add_param(m, name, ".bias", SHAPE(out));
-    fill(layer->bias, 0);
+    if (plan->bias) layer->bias = add_param(m, plan->name, ".bias", SHAPE(plan->out), constant(0));
 }
 
-static Tensor *linear(Model *m, Tape *tape, const Linear *layer, Tensor *x) {
+static Param *vocabulary_create(Model *m, const char *name, Shape whole) {
+    return params_add(&m->params, name, whole);
+}
+
+static Tensor *linear(Model *m, Tape *tape, const Linear *layer, Tensor *x, const Pass *pass) {
     (void)m;
+    (void)pass;
     return op_linear(tape, x, layer->weight, layer->bias);
 }
 
@@ -92,8 +69,8 @@ static Tensor *norm(Model *m, Tape *tape, const Norm *layer, Tensor *x) {
     return op_layernorm(tape, x, layer->gain, layer->bias, m->config.norm_eps);
 }
 
-static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, int64_t first_position) {
-    return op_embedding(tape, ids, m->token, m->position, first_position);
+static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
+    return op_embedding(tape, ids, m->token, m->position, pass->first_position);
 }
 
 static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {
@@ -102,26 +79,53 @@ static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets)
 
 static Tensor *logits(Model *m, Tape *tape, Tensor *x) { return op_logits(tape, x, m->head, m->head_bias); }
 
-const LayerTable layers_serial = {linear_create, linear, norm, embedding, head_loss, logits};
+const LayerTable layers_serial = {linear_create, vocabulary_create, linear, norm,
+                                  embedding,     head_loss,         logits};
 
 /* ---- building ---- */
+
+static void add_linear(Model *m, Linear *layer, LinearPlan plan) {
+    plan.start = linear_start(m, &plan);
+    plan.bias = m->config.bias;
+    for (int i = 0; i < plan.parts; i++) plan.out += plan.part_sizes[i];
+    m->layers->linear_create(m, layer, &plan);
+}
 
 static void add_block(Model *m, int64_t l) {
     const ModelConfig *c = &m->config;
     Block *block = &m->blocks[l];
-    int64_t D = c->C / c->H, inner = c->activation == ACTIVATION_SWIGLU ? 2 * c->F : c->F;
-    const int64_t qkv[] = {c->H * D, c->K * D, c->K * D}, up[] = {c->F, c->F}, whole[] = {c->C};
+    int64_t D = c->C / c->H, C = c->C, F = c->F;
+    int gates = c->activation == ACTIVATION_SWIGLU ? 2 : 1;
     char name[64];
 #define NAME(part) (snprintf(name, sizeof name, "blocks.%" PRId64 "." part, l), name)
     block->norm1 = add_norm(m, NAME("norm1"));
-    m->layers->linear_create(m, &block->qkv, NAME("qkv"), c->C, (c->H + 2 * c->K) * D, 3, qkv, SPLIT_COLUMNS);
-    m->layers->linear_create(m, &block->attention_out, NAME("attention_out"), c->H * D, c->C, 1, whole,
-                             SPLIT_ROWS);
+    add_linear(m, &block->qkv,
+               (LinearPlan){.name = NAME("qkv"),
+                            .in = C,
+                            .parts = 3,
+                            .part_sizes = {c->H * D, c->K * D, c->K * D},
+                            .split = SPLIT_COLUMNS});
+    add_linear(m, &block->attention_out,
+               (LinearPlan){.name = NAME("attention_out"),
+                            .in = c->H * D,
+                            .parts = 1,
+                            .part_sizes = {C},
+                            .split = SPLIT_ROWS});
     block->norm2 = add_norm(m, NAME("norm2"));
-    m->layers->linear_create(m, &block->ffn_up, NAME("ffn_up"), c->C, inner, (int)(inner / c->F), up,
-                             SPLIT_COLUMNS);
-    m->layers->linear_create(m, &block->ffn_down, NAME("ffn_down"), c->F, c->C, 1, whole, SPLIT_ROWS);
+    add_linear(
+        m, &block->ffn_up,
+        (LinearPlan){
+            .name = NAME("ffn_up"), .in = C, .parts = gates, .part_sizes = {F, F}, .split = SPLIT_COLUMNS});
+    add_linear(
+        m, &block->ffn_down,
+        (LinearPlan){.name = NAME("ffn_down"), .in = F, .parts = 1, .part_sizes = {C}, .split = SPLIT_ROWS});
 #undef NAME
+}
+
+static Param *add_vocabulary(Model *m, const char *name, Shape whole, Start start) {
+    Param *p = m->layers->vocabulary_create(m, name, whole);
+    param_start(p, start);
+    return p;
 }
 
 static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
@@ -139,17 +143,20 @@ static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
     return table;
 }
 
-Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers) {
+Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers,
+                    void *layers_context, bool planned) {
     Model *m = xcalloc(1, sizeof *m);
     m->config = *config;
     m->seed = seed;
     m->device = m->params.device = device;
+    m->params.planned = planned;
     m->layers = layers;
+    m->layers_context = layers_context;
     m->heads = config->H;
     m->key_value_heads = config->K;
-    m->token = add_embedding(m, "token", config->V);
+    m->token = add_vocabulary(m, "token.weight", SHAPE(config->V, config->C), table_start(m));
     if (config->positions == POSITIONS_LEARNED)
-        m->position = add_embedding(m, "position", config->T);
+        m->position = add_param(m, "position", ".weight", SHAPE(config->T, config->C), table_start(m));
     else if (device)
         m->rope_table = rope_table_new(device, config->T, config->C / config->H);
     m->blocks = xcalloc((size_t)config->L, sizeof *m->blocks);
@@ -159,23 +166,24 @@ Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const
         m->head = m->token;
         m->token->uses = 2; /* 0: the look-up, 1: the head */
     } else {
-        m->head = add_param(m, "head", ".weight", SHAPE(config->V, config->C));
-        if (config->init == INIT_XAVIER)
-            fill_xavier(m, m->head, config->C, config->V);
-        else
-            fill_normal(m, m->head, config->init_deviation);
+        Start start =
+            config->init == INIT_XAVIER ? xavier(m, config->C, config->V) : normal(m, config->init_deviation);
+        m->head = add_vocabulary(m, "head.weight", SHAPE(config->V, config->C), start);
     }
     m->head->in_matmul = true;
-    if (config->bias && !config->tied) {
-        m->head_bias = add_param(m, "head", ".bias", SHAPE(config->V));
-        fill(m->head_bias, 0);
-    }
+    if (config->bias && !config->tied)
+        m->head_bias = add_vocabulary(m, "head.bias", SHAPE(config->V), constant(0));
     return m;
+}
+
+Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers) {
+    return model_new_of(device, config, seed, layers, NULL, false);
 }
 
 void model_delete(Model *m) {
     params_free(&m->params);
     if (m->rope_table.data) tensor_free(&m->rope_table);
+    for (int64_t l = 0; l < m->config.L; l++) free(m->blocks[l].qkv.more);
     free(m->blocks);
     free(m);
 }
@@ -193,34 +201,37 @@ static Tensor *drop(Model *m, Tape *tape, Tensor *x, int64_t l, int branch, cons
     if (!pass->training || m->config.dropout == 0) return x;
     char name[64];
     snprintf(name, sizeof name, "dropout.%" PRId64 ".%s", l, branch ? "ffn" : "attention");
-    int64_t window = m->config.T * m->config.C;
-    return op_dropout(
-        tape, x, (DropoutSite){m->config.dropout, m->seed, rng_stream(name), pass->first_sample * window});
+    int64_t C = m->config.C, window = m->config.T * C;
+    return op_dropout(tape, x,
+                      (DropoutSite){.rate = m->config.dropout,
+                                    .seed = m->seed,
+                                    .stream = rng_stream(name),
+                                    .first = pass->first_sample * window + pass->first_token * C});
 }
 
 static Tensor *attention(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {
     const Block *block = &m->blocks[l];
     int64_t H = m->heads, K = m->key_value_heads;
-    Tensor *qkv = m->layers->linear(m, tape, &block->qkv, x);
+    Tensor *qkv = m->layers->linear(m, tape, &block->qkv, x, pass);
     if (m->config.positions == POSITIONS_ROPE)
         qkv = last(tape, op_rope(tape, qkv, &m->rope_table, H, K, pass->first_position), qkv);
     Tensor *out =
         pass->caches ? op_attention_cached(tape, qkv, H, K, &pass->caches[l]) : op_attention(tape, qkv, H, K);
     tape_drop(tape, qkv);
-    out = last(tape, m->layers->linear(m, tape, &block->attention_out, out), out);
+    out = last(tape, m->layers->linear(m, tape, &block->attention_out, out, pass), out);
     return last(tape, drop(m, tape, out, l, 0, pass), out);
 }
 
 static Tensor *ffn(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {
     const Block *block = &m->blocks[l];
-    Tensor *h = m->layers->linear(m, tape, &block->ffn_up, x);
+    Tensor *h = m->layers->linear(m, tape, &block->ffn_up, x, pass);
     Activation a = m->config.activation;
     h = last(tape,
              a == ACTIVATION_RELU   ? op_relu(tape, h)
              : a == ACTIVATION_GELU ? op_gelu(tape, h)
                                     : op_swiglu(tape, h),
              h);
-    h = last(tape, m->layers->linear(m, tape, &block->ffn_down, h), h);
+    h = last(tape, m->layers->linear(m, tape, &block->ffn_down, h, pass), h);
     return last(tape, drop(m, tape, h, l, 1, pass), h);
 }
 
@@ -258,7 +269,7 @@ static Tensor *block_segment(void *context, Tape *tape, Tensor *x) {
 }
 
 Tensor *model_embed(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
-    return m->layers->embedding(m, tape, ids, pass->first_position);
+    return m->layers->embedding(m, tape, ids, pass);
 }
 
 Tensor *model_blocks(Model *m, Tape *tape, Tensor *x, int64_t from, int64_t to, const Pass *pass) {

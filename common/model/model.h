@@ -17,10 +17,12 @@ typedef struct Model Model;
 
 /* Which axis of its weight a linear gives up when the model is cut over devices. */
 typedef enum { SPLIT_COLUMNS, SPLIT_ROWS } LinearSplit;
-typedef struct {
+typedef struct Linear Linear;
+struct Linear {
     Param *weight, *bias; /* (in, out), (out) or NULL */
     LinearSplit split;
-} Linear;
+    Linear *more; /* with further columns, behind these; NULL: none */
+};
 typedef struct {
     Param *gain, *bias; /* (C), (C) or NULL */
 } Norm;
@@ -37,14 +39,30 @@ typedef struct {
         first_sample; /* number of the first window among all that were trained on: what dropout draws from */
     int64_t first_position; /* of the first token, when generating */
     KeyValueCache *caches;  /* one for each layer when generating, else NULL */
+    bool sequence_parallel; /* between its products x is this device's slice of the sequence ... */
+    int64_t first_token;    /* ... from this position on */
 } Pass;
 
+/* How a linear is made: its columns are `parts` fused matrices, of part_sizes columns each. */
+enum { LINEAR_PARTS = SLICE_RUNS };
 typedef struct {
-    void (*linear_create)(Model *model, Linear *layer, const char *name, int64_t in, int64_t out, int parts,
-                          const int64_t *part_sizes, LinearSplit split);
-    Tensor *(*linear)(Model *model, Tape *tape, const Linear *layer, Tensor *x);
+    const char *name;
+    int64_t in, out;
+    int parts;
+    int64_t part_sizes[LINEAR_PARTS];
+    LinearSplit split;
+    Start start; /* of the weight; a bias starts at 0 */
+    bool bias;
+} LinearPlan;
+
+/* The layers that a model is made of. */
+typedef struct {
+    void (*linear_create)(Model *model, Linear *layer, const LinearPlan *plan);
+    /* a table of words: whole (V,C) or (V); it is started by the caller */
+    Param *(*vocabulary_create)(Model *model, const char *name, Shape whole);
+    Tensor *(*linear)(Model *model, Tape *tape, const Linear *layer, Tensor *x, const Pass *pass);
     Tensor *(*norm)(Model *model, Tape *tape, const Norm *layer, Tensor *x);
-    Tensor *(*embedding)(Model *model, Tape *tape, Tensor *ids, int64_t first_position);
+    Tensor *(*embedding)(Model *model, Tape *tape, Tensor *ids, const Pass *pass);
     Tensor *(*head_loss)(Model *model, Tape *tape, Tensor *x, const Tensor *targets);
     Tensor *(*logits)(Model *model, Tape *tape, Tensor *x);
 } LayerTable;
@@ -55,6 +73,7 @@ struct Model {
     uint64_t seed;
     Device *device;
     const LayerTable *layers;
+    void *layers_context; /* theirs */
     Params params;
     int64_t heads, key_value_heads; /* that this device computes */
 
@@ -73,6 +92,9 @@ struct Model {
 /* Builds and initialises: every weight is a function of (seed, its name, the element's index in the whole).
  * device NULL: the shapes alone, for model_print; no memory is taken. */
 Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers);
+/* ... with layers that need a context, and, when `planned`, with parameters that have no memory yet (Params.planned). */
+Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers,
+                    void *layers_context, bool planned);
 void model_delete(Model *model);
 
 /* ids (B,T) int32 to x (B,T,C). */

@@ -40,24 +40,43 @@ void optimizer_delete(Optimizer *o) {
 
 static int64_t square_blocks(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
 
-double optimizer_grad_norm(Optimizer *o) {
+/* The sums of squares of this device's gradients, each at its place among those of all shards: first_block[i] for
+ * parameter i. The others are 0. */
+static double *block_sums(Optimizer *o, const int64_t *first_block, int64_t blocks) {
     Device *device = o->params->device;
-    int64_t blocks = 0, first = 0;
-    for (int i = 0; i < o->params->count; i++) blocks += square_blocks(o->params->items[i]);
     Tensor partials = tensor_new(device, MEMORY_ACTIVATIONS, "sums of squares", TYPE_F64, SHAPE(blocks));
+    double *sums = xcalloc((size_t)max64(blocks, 1), sizeof *sums);
     for (int i = 0; i < o->params->count; i++) {
         const Param *p = o->params->items[i];
-        Tensor mine = tensor_view(&partials, first, SHAPE(square_blocks(p)));
+        if (p->replica > 0) continue;
+        Tensor mine = tensor_view(&partials, first_block[i], SHAPE(square_blocks(p)));
         device->kernels->squares(&device->queue, &p->grad[0], &mine);
-        first += square_blocks(p);
+        tensor_read(&mine, 0, square_blocks(p), sums + first_block[i]);
     }
-    double *sums = xmalloc((size_t)blocks * sizeof *sums), sum = 0;
-    tensor_read(&partials, 0, blocks, sums);
-    for (int64_t b = 0; b < blocks; b++) sum += sums[b];
-    free(sums);
     tensor_free(&partials);
+    return sums;
+}
+
+double optimizer_grad_norm_among(Optimizer *o, Comm *shards, Comm *slices) {
+    const Params *params = o->params;
+    int64_t *first_block = xmalloc((size_t)max64(params->count, 1) * sizeof *first_block), blocks = 0;
+    for (int i = 0; i < params->count; i++) {
+        first_block[i] = params->square_blocks ? params->items[i]->first_block : blocks;
+        blocks += square_blocks(params->items[i]);
+    }
+    if (params->square_blocks) blocks = params->square_blocks;
+    double *sums = block_sums(o, first_block, blocks), sum = 0;
+    Queue *q = &params->device->queue;
+    /* where one device has a block, the others add zeros, which is exact */
+    if (shards) comm_all_reduce(shards, q, sums, sums, blocks, TYPE_F64, REDUCE_SUM);
+    for (int64_t b = 0; b < blocks; b++) sum += sums[b];
+    if (slices) comm_all_reduce(slices, q, &sum, &sum, 1, TYPE_F64, REDUCE_SUM);
+    free(sums);
+    free(first_block);
     return sqrt(sum);
 }
+
+double optimizer_grad_norm(Optimizer *o) { return optimizer_grad_norm_among(o, NULL, NULL); }
 
 void optimizer_step(Optimizer *o, double lr, double clip) {
     o->step++;

@@ -2,6 +2,7 @@
 #ifndef OPTIM_H
 #define OPTIM_H
 
+#include "common/comm/comm.h"
 #include "common/config/config.h"
 #include "common/tensor/param.h"
 
@@ -21,6 +22,10 @@ void optimizer_delete(Optimizer *optimizer);
 /* sqrt of the sum of squares over all gradients, summed in double over blocks of 1024 in
  * the parameters' order. */
 double optimizer_grad_norm(Optimizer *optimizer);
+/* ... of gradients that devices hold parts of: the same number on all of them. shards: those with the other shards of
+ * these parameters, cut between two blocks of 1024 (Params.square_blocks): the bits of a device that holds all. slices:
+ * those with other slices of the parameters, of which copies count once (Param.replica). NULL: none. */
+double optimizer_grad_norm_among(Optimizer *optimizer, Comm *shards, Comm *slices);
 /* One update with learning rate lr; each gradient is multiplied by clip first (clip_factor). */
 void optimizer_step(Optimizer *optimizer, double lr, double clip);
 

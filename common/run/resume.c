@@ -35,7 +35,7 @@ static int64_t saved_position(const json_t *state, const char *where, int64_t T)
     return windows;
 }
 
-int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer) {
+Checkpoint *resume_open(const Config *config, const Tokenizer *tokenizer, int64_t *next_window) {
     Checkpoint *checkpoint = checkpoint_open_latest(config->output_dir);
     CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
           config->output_dir);
@@ -46,11 +46,17 @@ int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, 
     ModelConfig saved_model = config_model_from_json(saved, path);
     config_check_same_model(&config->model, &saved_model, checkpoint->folder);
     config_check_same_optimizer(config, saved, checkpoint->folder);
-    int64_t windows = saved_position(state, path, config->model.T);
+    *next_window = saved_position(state, path, config->model.T);
     warn_differences(config, saved, checkpoint->step);
-    snapshot_load(checkpoint, model, optimizer, tokenizer);
     json_decref(state);
-    checkpoint_close(checkpoint);
     free(path);
+    return checkpoint;
+}
+
+int64_t resume_newest(const Config *config, Model *model, Optimizer *optimizer, const Tokenizer *tokenizer) {
+    int64_t windows;
+    Checkpoint *checkpoint = resume_open(config, tokenizer, &windows);
+    snapshot_load(checkpoint, model, optimizer, tokenizer);
+    checkpoint_close(checkpoint);
     return windows;
 }

@@ -8,6 +8,11 @@
 #include "common/data/tokenizer.h"
 #include "common/model/model.h"
 #include "common/model/optim.h"
+#include "common/run/checkpoint.h"
+
+/* The newest checkpoint, when it can be gone on from with these settings, and in *next_window the number of training
+ * windows that it has consumed. The caller loads it and closes it. */
+Checkpoint *resume_open(const Config *config, const Tokenizer *tokenizer, int64_t *next_window);
 
 /* Fills the weights, the moments and the step. Returns the number of training windows that the run has consumed, which
  * is the first one of its next step, whatever the batch size was before and is now. */

@@ -8,11 +8,6 @@
 
 /* ---- tensors as the checkpoint's arrays ---- */
 
-typedef struct {
-    NamedArray *items;
-    int64_t count;
-} Arrays;
-
 static void add(Arrays *arrays, const char *prefix, Tensor *t) {
     if (!t->data) return;
     arrays->items = xrealloc(arrays->items, (size_t)(arrays->count + 1) * sizeof *arrays->items);
@@ -60,21 +55,26 @@ void snapshot_check_tokenizer(const Checkpoint *checkpoint, const json_t *state,
     free(hash);
 }
 
-void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
-                   const Tokenizer *tokenizer, int64_t next_window) {
-    CheckpointWriter *writer = checkpoint_begin(config->output_dir, optimizer->step);
-    Arrays w = weights(model), m = moments(optimizer);
+void snapshot_write(const Config *config, int64_t step, Arrays w, Arrays m, const Tokenizer *tokenizer,
+                    int64_t next_window) {
+    CheckpointWriter *writer = checkpoint_begin(config->output_dir, step);
     checkpoint_put_arrays(writer, "model.safetensors", w.items, w.count);
     checkpoint_put_arrays(writer, "optimizer.safetensors", m.items, m.count);
     tokenizer_save(tokenizer, checkpoint_put_file(writer, "tokenizer.json"));
     char *hash = hash_text(tokenizer);
     json_t *state =
-        json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)optimizer->step, "next_window",
-                  (json_int_t)next_window, "tokenizer_hash", hash, "config", config_to_json(config));
+        json_pack("{s:I, s:I, s:s, s:o}", "step", (json_int_t)step, "next_window", (json_int_t)next_window,
+                  "tokenizer_hash", hash, "config", config_to_json(config));
     checkpoint_put_json(writer, "state.json", state);
     checkpoint_commit(writer);
     json_decref(state);
     free(hash);
+}
+
+void snapshot_save(const Config *config, const Model *model, const Optimizer *optimizer,
+                   const Tokenizer *tokenizer, int64_t next_window) {
+    Arrays w = weights(model), m = moments(optimizer);
+    snapshot_write(config, optimizer->step, w, m, tokenizer, next_window);
     free_arrays(w);
     free_arrays(m);
 }

@@ -1,5 +1,6 @@
 #include "common/tensor/param.h"
 
+#include "common/base/rng.h"
 #include "common/tensor/kernels.h"
 
 #include <stdlib.h>
@@ -8,13 +9,65 @@
 Param *params_add(Params *params, const char *name, Shape shape) {
     Param *p = xcalloc(1, sizeof *p);
     p->name = xstrdup(name);
-    p->data = tensor_new(params->device, MEMORY_PARAMETERS, p->name, TYPE_REAL, shape);
+    p->data =
+        tensor_new(params->planned ? NULL : params->device, MEMORY_PARAMETERS, p->name, TYPE_REAL, shape);
+    p->data.device = params->device;
+    p->slice =
+        (Slice){.whole = shape, .runs = 1, .first = {0}, .count = {shape.size[0]}, .size = shape.size[0]};
     p->decay = shape.rank > 1;
     p->uses = 1;
     p->owner = params;
     params->items = xrealloc(params->items, (size_t)(params->count + 1) * sizeof(Param *));
     params->items[params->count++] = p;
     return p;
+}
+
+int64_t param_whole_index(const Param *p, int64_t i, int64_t *run) {
+    const Slice *s = &p->slice;
+    int64_t inner = 1;
+    for (int axis = s->axis + 1; axis < s->whole.rank; axis++) inner *= s->whole.size[axis];
+    int64_t row = s->size * inner, at = s->from + i; /* row: of the axes before, one index each */
+    int64_t outer = at / row, index = at % row / inner, rest = at % inner, left = tensor_count(&p->data) - i;
+    for (int r = 0; r < s->runs; r++) {
+        if (index < s->count[r]) {
+            /* a slice that is the whole goes on in the next row */
+            bool whole = s->count[r] == s->whole.size[s->axis] && s->size == s->count[r];
+            *run = whole ? left : min64((s->count[r] - index) * inner - rest, left);
+            return (outer * s->whole.size[s->axis] + s->first[r] + index) * inner + rest;
+        }
+        index -= s->count[r];
+    }
+    *run = min64(row - at % row, left);
+    return -1;
+}
+
+void param_start_values(const Param *p, int64_t first, int64_t count, real *to) {
+    const Start *s = &p->start;
+    uint64_t stream = rng_stream(p->name);
+    for (int64_t i = first, run; i < first + count; i += run, to += run) {
+        int64_t whole = param_whole_index(p, i, &run);
+        run = min64(run, first + count - i);
+        double constant = whole < 0 ? 0 : s->size;
+        if (whole < 0 || s->kind == START_CONSTANT)
+            for (int64_t k = 0; k < run; k++) to[k] = (real)constant;
+        else if (s->kind == START_NORMAL)
+            rng_fill_normal(s->seed, stream, (uint64_t)whole, run, s->size, to);
+        else
+            rng_fill_uniform(s->seed, stream, (uint64_t)whole, run, -s->size, s->size, to);
+    }
+}
+
+enum { PIECE = 1 << 14 }; /* elements that are made on the host at once */
+
+void param_start(Param *p, Start start) {
+    p->start = start;
+    if (!p->data.data) return;
+    real piece[PIECE];
+    for (int64_t first = 0, count; (count = min64(PIECE, tensor_count(&p->data) - first)) > 0;
+         first += count) {
+        param_start_values(p, first, count, piece);
+        tensor_write(&p->data, first, count, piece);
+    }
 }
 
 static void free_grad(Param *p, int use) {
@@ -25,7 +78,7 @@ static void free_grad(Param *p, int use) {
 void params_free(Params *params) {
     for (int i = 0; i < params->count; i++) {
         Param *p = params->items[i];
-        tensor_free(&p->data);
+        if (!p->placed_data) tensor_free(&p->data);
         for (int use = 0; use < PARAM_MAX_USES; use++) free_grad(p, use);
         ASSERT(!p->early);
         free((char *)(uintptr_t)p->name);
@@ -49,9 +102,16 @@ int64_t params_matmul_count(const Params *params) {
     return sum;
 }
 
-const Tensor *param_acquire(Param *p) { return &p->data; }
+const Tensor *param_acquire(Param *p) {
+    const ParamKeeper *keeper = &p->owner->keeper;
+    if (keeper->acquire) keeper->acquire(keeper->context, p);
+    return &p->data;
+}
 
-void param_release(Param *p) { (void)p; }
+void param_release(Param *p) {
+    const ParamKeeper *keeper = &p->owner->keeper;
+    if (keeper->release) keeper->release(keeper->context, p);
+}
 
 static Tensor grad_new(Param *p) {
     return tensor_new(p->data.device, MEMORY_GRADIENTS, p->name, TYPE_REAL, p->data.shape);
@@ -66,6 +126,8 @@ static void add_uses(Param *p) {
 /* The first micro-batch's is formed in the step's own buffer. */
 Tensor param_grad_begin(Param *p, int use, Microbatch microbatch) {
     ASSERT(use < p->uses && microbatch.index < microbatch.count);
+    const ParamKeeper *keeper = &p->owner->keeper;
+    if (keeper->grad_begin) return keeper->grad_begin(keeper->context, p, use, microbatch);
     if (!p->grad[use].data) p->grad[use] = grad_new(p);
     return microbatch.index == 0 ? p->grad[use] : grad_new(p);
 }
@@ -121,6 +183,11 @@ void param_grad_end(Param *p, int use, Microbatch microbatch, Tensor grad, const
     /* scaled first, added then: in one go the product would not be rounded, and the sum have other bits than
      * that of devices which hold a micro-batch each */
     if (scale) device->kernels->scale(&device->queue, scale, &grad, &grad, false);
+    const ParamKeeper *keeper = &p->owner->keeper;
+    if (keeper->grad_end) {
+        keeper->grad_end(keeper->context, p, use, microbatch, grad);
+        return;
+    }
     ASSERT(microbatch.index >= p->turn[use]);
     if (microbatch.index > p->turn[use]) {
         keep_early(p, use, microbatch.index, grad);
@@ -133,6 +200,13 @@ void param_grad_end(Param *p, int use, Microbatch microbatch, Tensor grad, const
 
 void params_add_uses(Params *params) {
     for (int i = 0; i < params->count; i++) add_uses(params->items[i]);
+}
+
+void param_place_data(Param *p, const Tensor *place, int64_t first) {
+    if (!p->placed_data) tensor_free(&p->data);
+    p->placed_data = true;
+    p->data.data = place ? tensor_view(place, first, p->data.shape).data : NULL;
+    p->data.memory = place ? place->memory : p->data.memory;
 }
 
 void param_place_grad(Param *p, int use, const Tensor *place, int64_t first) {
