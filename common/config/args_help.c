@@ -17,6 +17,8 @@ static const char *group_title(unsigned group) {
     case ARGS_CLOCK: return "clock";
     case ARGS_MESH: return "mesh of devices";
     case ARGS_OVERLAP: return "gradients";
+    case ARGS_SHARDING: return "what each device keeps";
+    case ARGS_TENSOR: return "layers on several devices";
     default: return "this program";
     }
 }

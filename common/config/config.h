@@ -57,7 +57,12 @@ typedef struct {
     int64_t tensor_parallel, pipeline_parallel;
     Overlap
         overlap; /* when gradients are all-reduced: one by one after backward, in buckets, while it runs */
-    int64_t bucket_size; /* bytes */
+    int64_t bucket_size;                       /* bytes */
+    int64_t zero_stage, prefetch, shard_group; /* what each device keeps of the state (chapter 07) */
+    const char *keep_gathered;                 /* NULL: nothing */
+    bool reduce_once;
+    bool sequence_parallel; /* between the products of a layer (chapter 08) */
+    int64_t overlap_tensor;
 
     const char *data_dir; /* NULL: the stories */
     bool pad;             /* one document a window, padding masked */

@@ -120,6 +120,23 @@ const Flag config_flags[] = {
          "while it runs"),
     BYTES(ARGS_OVERLAP, "bucket-size", bucket_size, 1, T1,
           "bytes of gradients that are added up together, such as 1M"),
+
+    INT(ARGS_SHARDING, "zero-stage", zero_stage, 0, 3,
+        "what is cut among devices: 1 the optimizer's state, 2 gradients as well, 3 weights as well; 0: "
+        "nothing"),
+    BOOL(ARGS_SHARDING, "reduce-once", reduce_once,
+         "with --zero-stage 2 or 3, keep whole gradients over a step's micro-batches and add them up once"),
+    INT(ARGS_SHARDING, "prefetch", prefetch, 0, 16 * K1,
+        "with --zero-stage 3, units of weights that are gathered ahead of use"),
+    TEXT(ARGS_SHARDING, "keep-gathered", keep_gathered, 0, 4000, "UNITS",
+         "with --zero-stage 3, units that stay gathered until the update, such as blocks.0,head"),
+    INT(ARGS_SHARDING, "shard-group", shard_group, 0, 16 * K1,
+        "neighbouring devices that the state is cut among; other groups hold copies; 0: all devices"),
+
+    BOOL(ARGS_TENSOR, "sequence-parallel", sequence_parallel,
+         "norms and dropout on a slice of the sequence, one for each device that shares a layer"),
+    INT(ARGS_TENSOR, "overlap-tensor", overlap_tensor, 1, 1 * K1,
+        "pieces of a layer's output, each of which is summed while the next is computed; 1: all at once"),
 };
 const int config_flag_count = COUNT_OF(config_flags);
 

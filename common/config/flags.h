@@ -30,7 +30,9 @@ typedef enum {
     ARGS_CLOCK = 1 << 7,            /* what the devices are taken for */
     ARGS_MESH = 1 << 8,             /* how they are arranged */
     ARGS_OVERLAP = 1 << 9,          /* how gradients are reduced */
-    ARGS_ALL = (1 << 10) - 1,
+    ARGS_SHARDING = 1 << 10,        /* what each device keeps of the model's state */
+    ARGS_TENSOR = 1 << 11,          /* how devices share a layer */
+    ARGS_ALL = (1 << 12) - 1,
 } ArgsGroup;
 
 typedef enum { ENDS_INCLUDED, LOW_EXCLUDED, HIGH_EXCLUDED } RangeEnds;

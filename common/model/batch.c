@@ -102,7 +102,8 @@ static char *first_not_finite(Model *model, const Batch *batch, int64_t rows, co
     model->params.on_grad_ready = NULL;
     Tensor seed = tensor_new(model->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
     tensor_set_scalar(&seed, 1.0 / (double)batch->real);
-    for (int64_t first = 0; !found && first < tensor_rows(&batch->ids); first += rows) {
+    /* all of it, whatever is found: another device, with which this one gathers weights, may find something later */
+    for (int64_t first = 0; first < tensor_rows(&batch->ids); first += rows) {
         Batch part = batch_rows(batch, first, rows);
         Pass again = *pass;
         again.first_sample += first;

@@ -269,19 +269,18 @@ static Tensor *block_segment(void *context, Tape *tape, Tensor *x) {
 }
 
 Tensor *model_embed(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
+    if (m->before_pass) m->before_pass(m->pass_context);
     return m->layers->embedding(m, tape, ids, pass);
 }
 
 Tensor *model_blocks(Model *m, Tape *tape, Tensor *x, int64_t from, int64_t to, const Pass *pass) {
     for (int64_t l = from; l < to; l++) {
-        if (m->before_block) m->before_block(m->hook_context, m, l);
         if (m->recompute && tape->recording) {
             BlockContext context = {m, l, *pass};
             x = last(tape, op_recompute(tape, x, block_segment, &context, sizeof context), x);
         } else {
             x = run_block(m, tape, x, l, pass);
         }
-        if (m->after_block) m->after_block(m->hook_context, m, l);
     }
     return x;
 }

@@ -6,7 +6,7 @@
  *   loss      head and cross-entropy, after a last norm when pre-norm
  *
  * The model is built through a table of layers that a later chapter replaces by parallel ones, and any range
- * of blocks runs alone, with hooks before and after each: no chapter copies the model. */
+ * of blocks runs alone: no chapter copies the model. */
 #ifndef MODEL_H
 #define MODEL_H
 
@@ -83,10 +83,9 @@ struct Model {
     Param *head, *head_bias; /* (V,C), token itself when tied; (V) or NULL */
     Tensor rope_table;       /* (T,D) = [cos | sin] */
 
-    bool recompute;                                                   /* keep each block's input only */
-    void (*before_block)(void *context, Model *model, int64_t block); /* hooks, may be NULL */
-    void (*after_block)(void *context, Model *model, int64_t block);
-    void *hook_context;
+    bool recompute;                     /* keep each block's input only */
+    void (*before_pass)(void *context); /* called when a pass begins with model_embed; may be NULL */
+    void *pass_context;
 };
 
 /* Builds and initialises: every weight is a function of (seed, its name, the element's index in the whole).

@@ -22,6 +22,20 @@ Param *params_add(Params *params, const char *name, Shape shape) {
     return p;
 }
 
+Param *params_add_piece(Params *params, const Param *of, int64_t from, int64_t count) {
+    ASSERT(params->planned);
+    Param *p = params_add(params, of->name, SHAPE(count));
+    memcpy(p->data.place, of->data.place, sizeof p->data.place);
+    p->start = of->start;
+    p->slice = of->slice;
+    p->slice.from += from;
+    p->replica = of->replica;
+    p->decay = of->decay;
+    p->in_matmul = of->in_matmul;
+    p->uses = of->uses;
+    return p;
+}
+
 int64_t param_whole_index(const Param *p, int64_t i, int64_t *run) {
     const Slice *s = &p->slice;
     int64_t inner = 1;

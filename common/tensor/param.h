@@ -89,6 +89,9 @@ struct Params {
 
 /* A new parameter with memory for its data (Replicate); the elements are not set. `name` is copied. */
 Param *params_add(Params *params, const char *name, Shape shape);
+/* count of the elements of `of` from `from` on, as a parameter of another list: a piece of its shard. It has no memory, and
+ * is like `of` in all else. */
+Param *params_add_piece(Params *params, const Param *of, int64_t from, int64_t count);
 /* The elements first .. first + count - 1 of p as they start, in memory of the host's. Padding is 0. */
 void param_start_values(const Param *p, int64_t first, int64_t count, real *to);
 /* Says how it starts; if it has memory, its elements are set. */

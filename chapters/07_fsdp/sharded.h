@@ -1,0 +1,42 @@
+/* sharded: what one device of fully sharded training has, and a step of it. */
+#ifndef SHARDED_H
+#define SHARDED_H
+
+#include "chapters/07_fsdp/fsdp.h"
+#include "common/comm/mesh.h"
+#include "common/model/batch.h"
+#include "common/model/optim.h"
+#include "common/run/metrics.h"
+#include "common/run/profile.h"
+#include "common/run/snapshot.h"
+
+typedef struct {
+    Config config;
+    Comm *comm;            /* the devices that share the batch */
+    Comm *shards, *copies; /* of them: those that share a model's state; those with the same shard of it */
+    Device *device;
+    const Dataset *data;
+    Model *model;
+    Fsdp *fsdp;
+    Optimizer *optimizer; /* of what this device updates */
+    Tape *tape;
+    Batch batch; /* this device's slice of the global one */
+    Tensor seed;
+    Profile *profile;    /* NULL: nobody looks */
+    int64_t next_window; /* windows trained on so far, by all devices: the next step begins with this one */
+} Sharded;
+
+/* Every rank of comm calls it with the same config, whose data_parallel is the size of comm. Of `options` stage, prefetch,
+ * overlap and keep are read; groups of shard_group neighbours share a model's state (0: all do). */
+Sharded *sharded_new(const Config *config, const FsdpOptions *options, int shard_group, Comm *comm,
+                     Device *device, const Dataset *data);
+void sharded_delete(Sharded *s);
+
+/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
+ * same on every device. */
+void sharded_step(Sharded *s, int64_t step, MetricsRow *row);
+
+/* What this device holds, for snapshot_save_parts and snapshot_load_parts, which all of comm call. */
+Parts sharded_parts(const Sharded *s);
+
+#endif
