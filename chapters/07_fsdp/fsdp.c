@@ -113,9 +113,10 @@ Fsdp *fsdp_new(Params *params, const FsdpOptions *options) {
         params->on_grad_ready = gradients_ready;
         params->on_grad_ready_context = f;
     } else {
-        params->keeper =
-            (ParamKeeper){.grad_begin = gradients_begin, .grad_end = gradients_end, .context = f};
+        params->keeper.grad_begin = gradients_begin;
+        params->keeper.grad_end = gradients_end;
     }
+    params->keeper.context = f;
     if (options->stage == 3) {
         params->keeper.acquire = weights_acquire;
         params->keeper.release = weights_release;
