@@ -23,7 +23,7 @@ typedef struct {
     Param *param[MOST_PARAMS];
     Tensor x[2]; /* inputs; those without data are not there */
     Tensor ids, targets, rope_table;
-    int64_t H, K, first;
+    int64_t H, K, first, first_id;
 } Problem;
 typedef Tensor *(*Forward)(Problem *p, Tape *tape);
 
@@ -177,14 +177,14 @@ static void add(void) {
 }
 
 static Tensor *run_embedding(Problem *p, Tape *tape) {
-    return op_embedding(tape, &p->ids, p->param[0], p->param[1], p->first);
+    return op_embedding(tape, &p->ids, p->param[0], p->first_id, p->param[1], p->first);
 }
 
-static void embedding(bool position, int64_t first, const char *name) {
+static void embedding(int32_t ids, bool position, int64_t first, int64_t first_id, const char *name) {
     Problem *p = problem_new(SHAPE(1));
     p->x[0].constant = true;
-    p->ids = random_ids(p, "ids", SHAPE(3, 5), 4, 0); /* of 11: some come often, some never */
-    p->first = first;
+    p->ids = random_ids(p, "ids", SHAPE(3, 5), ids, 0); /* some come often, some never */
+    p->first = first, p->first_id = first_id;
     add_param(p, SHAPE(11, 70));
     if (position) add_param(p, SHAPE(8, 70));
     check(p, run_embedding, name, 1e-11);
@@ -258,7 +258,7 @@ static void head_loss(Shape x, bool bias, const char *name) {
 }
 
 static Tensor *run_tied(Problem *p, Tape *tape) {
-    Tensor *x = op_embedding(tape, &p->ids, p->param[0], p->param[1], 0);
+    Tensor *x = op_embedding(tape, &p->ids, p->param[0], 0, p->param[1], 0);
     return op_head_loss(tape, x, p->param[0], NULL, 1, &p->targets);
 }
 
@@ -318,9 +318,11 @@ int main(void) {
     linear(SHAPE(2, 4099), 3, true, "linear with a long inner dimension");
     linear(SHAPE(4100, 3), 2, true, "linear with many rows");
     add();
-    embedding(true, 0, "embedding");
-    embedding(false, 0, "embedding without positions");
-    embedding(true, 3, "embedding from position 3");
+    embedding(4, true, 0, 0, "embedding");
+    embedding(4, false, 0, 0, "embedding without positions");
+    embedding(4, true, 3, 0, "embedding from position 3");
+    embedding(30, true, 0, 7, "embedding, of 30 rows those from 7 on");
+    embedding(30, false, 0, 23, "embedding, of 30 rows the last");
     norm(run_layernorm, 7, true, "layer norm");
     norm(run_layernorm, 131, false, "layer norm without bias");
     norm(run_rmsnorm, 7, false, "rms norm");

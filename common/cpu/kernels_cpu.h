@@ -141,9 +141,9 @@ void cpu_gemm(const Queue *q, bool a_t, bool b_t, int64_t M, int64_t N, int64_t 
               int64_t lda, const real *B, int64_t ldb, bool add, real *C, int64_t ldc);
 
 /* cpu/rows.c: embedding and norms */
-void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
-                   Tensor *y);
-void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
+void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, int64_t first_id, const Tensor *position,
+                   int64_t first, Tensor *y);
+void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, int64_t first_id, Tensor *dtoken);
 void cpu_position_backward(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition);
 void cpu_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps, Tensor *y,
                    Tensor *stats);

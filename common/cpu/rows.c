@@ -13,27 +13,31 @@ const real exp_lowest = -87, exp_highest = 88;
 
 /* ---- embedding ---- */
 
-void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
-                   Tensor *y) {
-    int64_t R = tensor_count(ids), T = tensor_columns(ids), C = tensor_columns(token);
+void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, int64_t first_id, const Tensor *position,
+                   int64_t first, Tensor *y) {
+    int64_t R = tensor_count(ids), T = tensor_columns(ids), C = tensor_columns(token), V = tensor_rows(token);
     const int32_t *id = cpu_ints(ids);
     const real *tok = cpu_reals(token), *pos = position ? cpu_reals(position) : NULL;
     real *Y = cpu_reals(y);
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        const real *t = tok + id[r] * C;
-        if (!pos) {
-            memcpy(Y + r * C, t, (size_t)C * sizeof(real));
-            continue;
-        }
-        const real *p = pos + (first + r % T) * C;
+        int64_t row = id[r] - first_id;
+        const real *t = row >= 0 && row < V ? tok + row * C : NULL;
+        const real *p = pos ? pos + (first + r % T) * C : NULL;
+        real *to = Y + r * C;
+        if (!t && !p) {
+            memset(to, 0, (size_t)C * sizeof(real));
+        } else if (!t || !p) {
+            memcpy(to, t ? t : p, (size_t)C * sizeof(real));
+        } else {
 #pragma omp simd
-        for (int64_t c = 0; c < C; c++) Y[r * C + c] = t[c] + p[c];
+            for (int64_t c = 0; c < C; c++) to[c] = t[c] + p[c];
+        }
     }
 }
 
-void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken) {
-    int64_t R = tensor_count(ids), C = tensor_columns(dtoken);
+void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, int64_t first_id, Tensor *dtoken) {
+    int64_t R = tensor_count(ids), C = tensor_columns(dtoken), V = tensor_rows(dtoken);
     const int32_t *id = cpu_ints(ids);
     const real *DY = cpu_reals(dy);
     real *D = cpu_reals(dtoken);
@@ -41,8 +45,10 @@ void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, Tenso
     for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
         int64_t begin = block * COLUMN_BLOCK, end = min64(C, begin + COLUMN_BLOCK);
         for (int64_t r = 0; r < R; r++) {
+            int64_t row = id[r] - first_id;
+            if (row < 0 || row >= V) continue;
 #pragma omp simd
-            for (int64_t c = begin; c < end; c++) D[id[r] * C + c] += DY[r * C + c];
+            for (int64_t c = begin; c < end; c++) D[row * C + c] += DY[r * C + c];
         }
     }
 }

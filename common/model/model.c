@@ -70,7 +70,7 @@ static Tensor *norm(Model *m, Tape *tape, const Norm *layer, Tensor *x) {
 }
 
 static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
-    return op_embedding(tape, ids, m->token, m->position, pass->first_position);
+    return op_embedding(tape, ids, m->token, 0, m->position, pass->first_position);
 }
 
 static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {

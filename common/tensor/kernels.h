@@ -39,13 +39,14 @@ typedef struct Kernels {
     void (*sum_rows)(Queue *q, const Tensor *x, Tensor *y, bool add);
 
     /* ---- embedding ---- */
-    /* y (R,C) = token (V,C)[ids (R)] + position (T,C)[first + r % T'], T' = columns of ids; position may be
-     * NULL */
-    void (*embedding)(Queue *q, const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first,
-                      Tensor *y);
-    /* dtoken (V,C) += rows of dy by id; the position's gradient sums over the batch:
+    /* y (R,C) = token (V,C)[ids (R) - first_id] + position (T,C)[first + r % T'], T' = columns of ids; position
+     * may be NULL. An id that is not in the table (another device has its row) counts as a row of zeros. */
+    void (*embedding)(Queue *q, const Tensor *ids, const Tensor *token, int64_t first_id,
+                      const Tensor *position, int64_t first, Tensor *y);
+    /* dtoken (V,C) += rows of dy by id, those of ids in the table; the position's gradient sums over the batch:
      * dposition[first + t], all of it overwritten */
-    void (*embedding_backward)(Queue *q, const Tensor *ids, const Tensor *dy, Tensor *dtoken);
+    void (*embedding_backward)(Queue *q, const Tensor *ids, const Tensor *dy, int64_t first_id,
+                               Tensor *dtoken);
     void (*position_backward)(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition);
 
     /* ---- normalisation: y = gain * x_hat [+ bias], stats (R,2) = mean and 1/deviation of each row ---- */

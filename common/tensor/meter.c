@@ -72,19 +72,22 @@ METERED(matmul,
 METERED(sum_rows, (const Tensor *x, Tensor *y, bool to), (x, y, to),
         COST(.other = each(x, false, 1), .bytes = once(x) + into(y, to)), x)
 
-/* ---- embedding: of the table only the rows that are looked up, each once ---- */
+/* ---- embedding: of the table only the rows that are looked up, each once; as if it had a row for every id ---- */
 
 static int64_t looked_up(const Tensor *ids, const Tensor *table) {
     return min64(tensor_count(ids) * tensor_columns(table) * element_bytes(table->type), once(table));
 }
 
-METERED(embedding, (const Tensor *ids, const Tensor *token, const Tensor *position, int64_t first, Tensor *y),
-        (ids, token, position, first, y),
+METERED(embedding,
+        (const Tensor *ids, const Tensor *token, int64_t first_id, const Tensor *position, int64_t first,
+         Tensor *y),
+        (ids, token, first_id, position, first, y),
         COST(.other = position ? each(y, false, 1) : 0, .bytes = once(ids) + looked_up(ids, token) +
                                                                  (position ? looked_up(ids, position) : 0) +
                                                                  once(y)),
         ids, token)
-METERED(embedding_backward, (const Tensor *ids, const Tensor *dy, Tensor *dtoken), (ids, dy, dtoken),
+METERED(embedding_backward, (const Tensor *ids, const Tensor *dy, int64_t first_id, Tensor *dtoken),
+        (ids, dy, first_id, dtoken),
         COST(.other = each(dy, false, 1), .bytes = once(ids) + once(dy) + 2 * looked_up(ids, dtoken)), dy,
         dtoken)
 METERED(position_backward, (const Tensor *dy, int64_t first, Tensor *dposition), (dy, first, dposition),

@@ -14,9 +14,10 @@ Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias);
 /* y = a + b, same shape. */
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b);
 
-/* y (B,T,C) = token (V,C)[ids (B,T)] + position (T,C)[first + t]; position may be NULL. The token weight's
+/* y (B,T,C) = token (V,C)[ids (B,T) - first_id] + position (T,C)[first + t]; position may be NULL. first_id is the id of
+ * the table's first row; an id that is not in the table counts as a row of zeros, and has no gradient. The token weight's
  * gradient is its use 0. */
-Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, Param *position, int64_t first);
+Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, int64_t first_id, Param *position, int64_t first);
 
 /* y (..,C) = gain (C) * (x - mean) / sqrt(variance + eps) + bias (C), over the last axis; bias may be NULL
  * (Ba, Kiros & Hinton 2016). */

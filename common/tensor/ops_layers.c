@@ -76,32 +76,38 @@ Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
 
 /* ---- embedding ---- */
 
+typedef struct {
+    int64_t first_id, first;
+} EmbeddingArgs;
+
 static void embedding_backward(Tape *tape, Node *n) {
+    const EmbeddingArgs *a = n->args;
     Tensor dtoken = param_grad_begin(n->param[0], 0, tape->microbatch);
     KERNELS(tape)->zero(QUEUE(tape), &dtoken);
-    KERNELS(tape)->embedding_backward(QUEUE(tape), n->saved[0], n->out->grad, &dtoken);
+    KERNELS(tape)->embedding_backward(QUEUE(tape), n->saved[0], n->out->grad, a->first_id, &dtoken);
     param_grad_end(n->param[0], 0, tape->microbatch, dtoken, NULL);
     if (!n->param[1]) return;
     Tensor dposition = param_grad_begin(n->param[1], 0, tape->microbatch);
-    KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, *(const int64_t *)n->args, &dposition);
+    KERNELS(tape)->position_backward(QUEUE(tape), n->out->grad, a->first, &dposition);
     param_grad_end(n->param[1], 0, tape->microbatch, dposition, NULL);
 }
 
 static const Op embedding_op = {"embedding", NULL, embedding_backward};
 
-Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, Param *position, int64_t first) {
+Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, int64_t first_id, Param *position,
+                     int64_t first) {
     const Tensor *tok = param_acquire(token), *pos = position ? param_acquire(position) : NULL;
     int64_t B = ids->shape.size[0], T = ids->shape.size[1], C = tensor_columns(tok);
     Tensor *y = tape_tensor(tape, token->name, TYPE_REAL, SHAPE(B, T, C), ids);
-    KERNELS(tape)->embedding(QUEUE(tape), ids, tok, pos, first, y);
+    KERNELS(tape)->embedding(QUEUE(tape), ids, tok, first_id, pos, first, y);
     param_release(token);
     if (position) param_release(position);
     Node *n = tape_node(tape, &embedding_op, NULL, NULL, y);
     if (!n) return y;
     n->param[0] = token;
     n->param[1] = position;
-    n->args = tape_alloc(tape, sizeof first);
-    *(int64_t *)n->args = first;
+    n->args = tape_alloc(tape, sizeof(EmbeddingArgs));
+    *(EmbeddingArgs *)n->args = (EmbeddingArgs){first_id, first};
     node_save(n, 0, ids);
     return y;
 }

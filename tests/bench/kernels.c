@@ -71,8 +71,8 @@ RUN(gelu_backward) { k->gelu_backward(q, T(0), T(1), T(2), false); }
 RUN(swiglu) { k->swiglu(q, T(0), T(1)); }
 RUN(swiglu_backward) { k->swiglu_backward(q, T(0), T(1), T(2), false); }
 RUN(dropout) { k->dropout(q, T(0), 0.1, 1, 1, 0, T(1), false); }
-RUN(embedding) { k->embedding(q, T(0), T(1), T(2), 0, T(3)); }
-RUN(embedding_backward) { k->embedding_backward(q, T(0), T(1), T(2)); }
+RUN(embedding) { k->embedding(q, T(0), T(1), 0, T(2), 0, T(3)); }
+RUN(embedding_backward) { k->embedding_backward(q, T(0), T(1), 0, T(2)); }
 RUN(rope) { k->rope(q, T(0), T(1), c->H, c->K, 0, false, T(2)); }
 RUN(softmax_cross_entropy) { k->softmax_cross_entropy(q, T(0), T(1), 0, T(2), T(3)); }
 RUN(squares) { k->squares(q, T(0), T(1)); }
