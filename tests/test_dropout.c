@@ -3,6 +3,7 @@
  * one random direction through all weights, by finite differences as in test_gradients.c. */
 #include "tests/tap.h"
 #include "common/cpu/device_cpu.h"
+#include "common/tensor/kernels.h"
 #include "tests/tensors.h"
 #include "tests/training.h"
 
@@ -12,7 +13,7 @@ static void share_and_scale(void) {
     Tape *tape = tape_new(device, false);
     Tensor *x = tape_tensor(tape, "x", TYPE_REAL, SHAPE(COUNT), NULL);
     fill_constant(x, 1);
-    DropoutSite site = {0.3, 7, rng_stream("dropout"), 0};
+    DropoutSite site = {0.3, 7, rng_stream("dropout"), 0, 0};
     real *y = tensor_to_host(op_dropout(tape, x, site));
     int dropped = 0, kept = 0;
     for (int i = 0; i < COUNT; i++) dropped += y[i] == 0, kept += y[i] == (real)(1 / 0.7);
@@ -22,6 +23,33 @@ static void share_and_scale(void) {
        dropped / (double)COUNT);
     ok(op_dropout(tape, x, (DropoutSite){0}) == x, "rate 0 gives x itself");
     free(y);
+    tape_delete(tape);
+    device_delete(device);
+}
+
+/* Of windows (T,C), this device has the tokens from..: each element draws the number that it draws in the whole. */
+static void slices_of_windows(void) {
+    enum { B = 3, T = 10, C = 7, FIRST = 5, WINDOW = T * C };
+    Device *device = device_new_cpu(0);
+    Tape *tape = tape_new(device, false);
+    Tensor *x = tape_tensor(tape, "x", TYPE_REAL, SHAPE(B, T, C), NULL);
+    fill_normal(x, 5, 1, 1);
+    DropoutSite site = {0.3, 7, rng_stream("dropout"), FIRST, 0};
+    const Tensor *whole = op_dropout(tape, x, site);
+    site.window = WINDOW;
+    ok(same_elements(op_dropout(tape, x, site), whole),
+       "dropout of whole windows: where they lie is no matter");
+    static const int64_t from[] = {0, 3, 3, 9, 10}; /* also none */
+    for (int i = 0; i + 1 < COUNT_OF(from); i++) {
+        int64_t count = from[i + 1] - from[i];
+        Tensor *slice = tape_tensor(tape, "slice", TYPE_REAL, SHAPE(B, count, C), NULL),
+               *want = tape_tensor(tape, "want", TYPE_REAL, SHAPE(B, count, C), NULL);
+        KERNELS(tape)->copy_slice(QUEUE(tape), x, from[i], slice, 0, 1, count, false);
+        KERNELS(tape)->copy_slice(QUEUE(tape), whole, from[i], want, 0, 1, count, false);
+        site.first = FIRST + from[i] * C;
+        ok(same_elements(op_dropout(tape, slice, site), want), "... of tokens %d to %d of each", (int)from[i],
+           (int)from[i + 1]);
+    }
     tape_delete(tape);
     device_delete(device);
 }
@@ -77,6 +105,7 @@ static void model_with_dropout(Config config, const char *name) {
 
 int main(void) {
     share_and_scale();
+    slices_of_windows();
     Config config = *config_preset("tiny");
     config.model = (ModelConfig){.V = 67,
                                  .C = 24,

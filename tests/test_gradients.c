@@ -23,7 +23,7 @@ typedef struct {
     Param *param[MOST_PARAMS];
     Tensor x[2]; /* inputs; those without data are not there */
     Tensor ids, targets, rope_table;
-    int64_t H, K, first, first_id;
+    int64_t H, K, first, first_id, window;
 } Problem;
 typedef Tensor *(*Forward)(Problem *p, Tape *tape);
 
@@ -165,6 +165,14 @@ static void linear(Shape x, int64_t columns, bool bias, const char *name) {
     check(p, run_linear, name, 1e-10);
 }
 
+static Tensor *run_add_bias(Problem *p, Tape *tape) { return op_add_bias(tape, &p->x[0], p->param[0]); }
+
+static void add_bias(void) {
+    Problem *p = problem_new(SHAPE(2, 5, 71));
+    add_param(p, SHAPE(71));
+    check(p, run_add_bias, "add bias", 1e-11);
+}
+
 static Tensor *run_add(Problem *p, Tape *tape) { return op_add(tape, &p->x[0], &p->x[1]); }
 static Tensor *run_add_to_itself(Problem *p, Tape *tape) { return op_add(tape, &p->x[0], &p->x[0]); }
 
@@ -216,7 +224,13 @@ static void activations(void) {
 }
 
 static Tensor *run_dropout(Problem *p, Tape *tape) {
-    return op_dropout(tape, &p->x[0], (DropoutSite){0.4, 7, rng_stream("dropout"), 5});
+    return op_dropout(tape, &p->x[0], (DropoutSite){0.4, 7, rng_stream("dropout"), 5, p->window});
+}
+
+static void dropout(int64_t window, const char *name) {
+    Problem *p = problem_new(SHAPE(3, 5, 7));
+    p->window = window;
+    check(p, run_dropout, name, 1e-11);
 }
 
 static Tensor *run_rope(Problem *p, Tape *tape) {
@@ -291,7 +305,7 @@ static Tensor *segment(void *context, Tape *tape, Tensor *x) {
     Problem *p = *(Problem **)context;
     Tensor *h = op_layernorm(tape, x, p->param[0], NULL, 1e-3);
     h = op_gelu(tape, op_linear(tape, h, p->param[1], p->param[2]));
-    h = op_dropout(tape, h, (DropoutSite){0.4, 7, rng_stream("dropout"), 3});
+    h = op_dropout(tape, h, (DropoutSite){0.4, 7, rng_stream("dropout"), 3, 0});
     h = op_add(tape, x, op_linear(tape, h, p->param[3], p->param[4]));
     tape_drop(tape, x);
     return h;
@@ -317,6 +331,7 @@ int main(void) {
     linear(SHAPE(130, 3), 200, true, "linear in many tiles");
     linear(SHAPE(2, 4099), 3, true, "linear with a long inner dimension");
     linear(SHAPE(4100, 3), 2, true, "linear with many rows");
+    add_bias();
     add();
     embedding(4, true, 0, 0, "embedding");
     embedding(4, false, 0, 0, "embedding without positions");
@@ -328,7 +343,8 @@ int main(void) {
     norm(run_rmsnorm, 7, false, "rms norm");
     norm(run_rmsnorm, 131, false, "rms norm, wide");
     activations();
-    check(problem_new(SHAPE(3, 5, 7)), run_dropout, "dropout", 1e-11);
+    dropout(0, "dropout");
+    dropout(50, "dropout on slices of windows");
     rope();
     attention(2, 13, 3, 3, 5, "attention");
     attention(1, 1, 2, 1, 4, "attention over one token");

@@ -77,6 +77,8 @@ static void test_kernels(Device *device) {
     cost_is("matmul, the other transposed", 2 * R * C * F, 0, 0, R * F + C * F + R * C);
     k->add(q, &x, &x2, &x);
     cost_is("add", 0, 0, R * C, 3 * R * C);
+    k->add_row(q, &y, &bias, &y);
+    cost_is("add a row", 0, 0, R * F, 2 * R * F + F);
     k->copy_slice(q, &x, 1, &x2, 3, 1, 2, false); /* two of T rows of each window */
     cost_is("copy of a slice", 0, 0, 0, 2 * B * 2 * C);
     k->copy_slice(q, &x, 1, &x2, 3, 1, 2, true);

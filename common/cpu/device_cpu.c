@@ -19,6 +19,7 @@ const Kernels kernels_cpu = {
     .copy_slice = cpu_copy_slice,
     .scale = cpu_scale,
     .matmul = cpu_matmul,
+    .add_row = cpu_add_row,
     .sum_rows = cpu_sum_rows,
     .embedding = cpu_embedding,
     .embedding_backward = cpu_embedding_backward,

@@ -50,6 +50,18 @@ void cpu_accumulate(Queue *q, const Tensor *x, Tensor *y) {
     EACH(q, count) Y[i] += X[i];
 }
 
+void cpu_add_row(Queue *q, const Tensor *x, const Tensor *row, Tensor *y) {
+    int64_t R = tensor_rows(y), N = tensor_columns(y);
+    const real *ROW = cpu_reals(row);
+    PARALLEL(q, R * N > WORTH)
+    for (int64_t r = 0; r < R; r++) {
+        const real *X = cpu_reals(x) + r * N;
+        real *Y = cpu_reals(y) + r * N;
+#pragma omp simd
+        for (int64_t i = 0; i < N; i++) Y[i] = X[i] + ROW[i];
+    }
+}
+
 void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
                     int64_t count, bool add_to) {
     int64_t outer = 1, inner = 1; /* elements in front of the axis and behind it */
@@ -156,13 +168,12 @@ void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx
     }
 }
 
-void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
-                 Tensor *y, bool add_to) {
+/* Of elements that follow each other in the stream. */
+static void dropout_run(const Queue *q, int64_t count, const real *X, double rate, uint64_t seed,
+                        uint64_t stream, int64_t first, real *Y, bool add_to) {
     enum { BLOCKS = 64 };
-    const real *X = cpu_reals(x), grow = (real)(1 / (1 - rate));
-    real *Y = cpu_reals(y);
+    const real grow = (real)(1 / (1 - rate));
     uint64_t threshold = (uint64_t)(rate * 0x1p32);
-    int64_t count = tensor_count(x);
     PARALLEL(q, count > WORTH)
     for (int64_t block = first / 4; block < ceil_div(first + count, 4); block += BLOCKS) {
         uint32_t words[4 * BLOCKS];
@@ -175,4 +186,12 @@ void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t
             Y[i] = add_to ? Y[i] + kept : kept;
         }
     }
+}
+
+void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
+                 int64_t window, Tensor *y, bool add_to) {
+    int64_t runs = window ? x->shape.size[0] : 1, count = tensor_count(x) / max64(runs, 1);
+    for (int64_t run = 0; run < runs; run++)
+        dropout_run(q, count, cpu_reals(x) + run * count, rate, seed, stream, first + run * window,
+                    cpu_reals(y) + run * count, add_to);
 }

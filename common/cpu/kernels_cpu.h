@@ -118,6 +118,7 @@ void cpu_zero(Queue *q, Tensor *y);
 void cpu_copy(Queue *q, const Tensor *x, Tensor *y);
 void cpu_add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y);
 void cpu_accumulate(Queue *q, const Tensor *x, Tensor *y);
+void cpu_add_row(Queue *q, const Tensor *x, const Tensor *row, Tensor *y);
 void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
                     int64_t count, bool add_to);
 void cpu_scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add_to);
@@ -128,7 +129,7 @@ void cpu_gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, 
 void cpu_swiglu(Queue *q, const Tensor *x, Tensor *y);
 void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add_to);
 void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
-                 Tensor *y, bool add_to);
+                 int64_t window, Tensor *y, bool add_to);
 
 /* cpu/matmul.c */
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,

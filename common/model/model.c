@@ -206,7 +206,8 @@ static Tensor *drop(Model *m, Tape *tape, Tensor *x, int64_t l, int branch, cons
                       (DropoutSite){.rate = m->config.dropout,
                                     .seed = m->seed,
                                     .stream = rng_stream(name),
-                                    .first = pass->first_sample * window + pass->first_token * C});
+                                    .first = pass->first_sample * window + pass->first_token * C,
+                                    .window = window});
 }
 
 static Tensor *attention(Model *m, Tape *tape, Tensor *x, int64_t l, const Pass *pass) {

@@ -35,6 +35,8 @@ typedef struct Kernels {
     /* C (M,N) (+)= op(A) op(B) [+ bias (N) on each row, may be NULL]; a_t: A is (K,M), b_t: B is (N,K) */
     void (*matmul)(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias,
                    Tensor *C, bool add);
+    void (*add_row)(Queue *q, const Tensor *x, const Tensor *row,
+                    Tensor *y); /* y (M,N) = x (M,N) + row (N) */
     /* y (N) (+)= the sum of the rows of x (M,N) */
     void (*sum_rows)(Queue *q, const Tensor *x, Tensor *y, bool add);
 
@@ -69,10 +71,11 @@ typedef struct Kernels {
     /* x (R,2F) = [gate | up], y (R,F) = silu(gate) * up */
     void (*swiglu)(Queue *q, const Tensor *x, Tensor *y);
     void (*swiglu_backward)(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
-    /* y (+)= x * mask / (1 - rate); element i of the mask is f(seed, stream, first + i): also its own
-     * backward */
+    /* y (+)= x * mask / (1 - rate); element i of the mask is f(seed, stream, first + i): also its own backward.
+     * window: entry b of the first axis, a slice of a window of so many elements, begins at first + b window
+     * instead; 0: x is whole */
     void (*dropout)(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
-                    Tensor *y, bool add);
+                    int64_t window, Tensor *y, bool add);
 
     /* ---- attention; qkv (B,T,(H+2K)D) = [queries | keys | values], each key head serves H/K query heads
      * ---- */

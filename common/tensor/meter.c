@@ -69,6 +69,8 @@ static Cost matmul_cost(const Tensor *A, bool a_t, const Tensor *B, const Tensor
 METERED(matmul,
         (const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C, bool to),
         (A, a_t, B, b_t, bias, C, to), matmul_cost(A, a_t, B, bias, C, to), A, B, C)
+METERED(add_row, (const Tensor *x, const Tensor *row, Tensor *y), (x, row, y),
+        COST(.other = each(y, false, 1), .bytes = once(x) + once(row) + once(y)), x)
 METERED(sum_rows, (const Tensor *x, Tensor *y, bool to), (x, y, to),
         COST(.other = each(x, false, 1), .bytes = once(x) + into(y, to)), x)
 
@@ -143,9 +145,10 @@ METERED(swiglu_backward, (const Tensor *dy, const Tensor *x, Tensor *dx, bool to
              .bytes = once(dy) + once(x) + into(dx, to)),
         x)
 METERED(dropout,
-        (const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first, Tensor *y, bool to),
-        (x, rate, seed, stream, first, y, to), COST(.other = each(x, to, 1), .bytes = once(x) + into(y, to)),
-        x)
+        (const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first, int64_t window,
+         Tensor *y, bool to),
+        (x, rate, seed, stream, first, window, y, to),
+        COST(.other = each(x, to, 1), .bytes = once(x) + into(y, to)), x)
 
 /* ---- attention; qkv (B,T,(H+2K)D) ---- */
 
@@ -256,6 +259,7 @@ static const Kernels kernels_metered = {
     .copy_slice = copy_slice,
     .scale = scale,
     .matmul = matmul,
+    .add_row = add_row,
     .sum_rows = sum_rows,
     .embedding = embedding,
     .embedding_backward = embedding_backward,

@@ -11,6 +11,9 @@
 /* y (..,N) = x (..,M) weight (M,N) [+ bias (N)]; bias may be NULL. */
 Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias);
 
+/* y (..,N) = x (..,N) + bias (N). */
+Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias);
+
 /* y = a + b, same shape. */
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b);
 
@@ -32,11 +35,12 @@ Tensor *op_gelu(Tape *tape, Tensor *x);
 Tensor *op_swiglu(Tape *tape, Tensor *x);
 
 /* Which numbers a dropout draws: element i of x is element first + i of the stream, whatever the mesh and
- * when it is recomputed. first counts from the first element of the run's first window. */
+ * when it is recomputed. first counts from the first element of the run's first window. Where x (B,..) is a slice of
+ * each of B windows, window is the elements of a whole one: entry b of x begins at first + b window; 0: x is whole. */
 typedef struct {
     double rate;
     uint64_t seed, stream;
-    int64_t first;
+    int64_t first, window;
 } DropoutSite;
 /* Each element is 0 with probability rate, otherwise x / (1 - rate). rate 0 gives x itself. */
 Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site);

@@ -50,16 +50,19 @@ Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
 
 /* ---- add ---- */
 
-static void add_backward(Tape *tape, Node *n) { /* da += dy, db += dy */
-    for (int i = 0; i < 2; i++) {
-        bool add;
-        Tensor *dx = tape_grad(tape, n->in[i], &add);
-        if (!dx) continue;
-        if (add)
-            KERNELS(tape)->accumulate(QUEUE(tape), n->out->grad, dx);
-        else
-            KERNELS(tape)->copy(QUEUE(tape), n->out->grad, dx);
-    }
+static void pass_on(Tape *tape, Node *n, int input) { /* dx += dy */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[input], &add);
+    if (!dx) return;
+    if (add)
+        KERNELS(tape)->accumulate(QUEUE(tape), n->out->grad, dx);
+    else
+        KERNELS(tape)->copy(QUEUE(tape), n->out->grad, dx);
+}
+
+static void add_backward(Tape *tape, Node *n) {
+    pass_on(tape, n, 0);
+    pass_on(tape, n, 1);
 }
 
 static const Op add_op = {"add", add_backward, NULL};
@@ -71,6 +74,29 @@ Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
     Tensor *y = tape_tensor(tape, "add", TYPE_REAL, a->shape, a);
     KERNELS(tape)->add(QUEUE(tape), a, b, y);
     tape_node(tape, &add_op, a, b, y);
+    return y;
+}
+
+static void add_bias_backward_input(Tape *tape, Node *n) { pass_on(tape, n, 0); }
+
+static void add_bias_backward_param(Tape *tape, Node *n) { /* db = the sum of dy's rows */
+    Tensor db = param_grad_begin(n->param[0], 0, tape->microbatch);
+    KERNELS(tape)->sum_rows(QUEUE(tape), n->out->grad, &db, false);
+    param_grad_end(n->param[0], 0, tape->microbatch, db, NULL);
+}
+
+static const Op add_bias_op = {"add_bias", add_bias_backward_input, add_bias_backward_param};
+
+Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias) {
+    tensor_check_not_partial(x, "op_add_bias");
+    tape_await(x);
+    const Tensor *b = param_acquire(bias);
+    ASSERT(tensor_columns(x) == tensor_count(b));
+    Tensor *y = tape_tensor(tape, bias->name, TYPE_REAL, x->shape, x);
+    KERNELS(tape)->add_row(QUEUE(tape), x, b, y);
+    param_release(bias);
+    Node *n = tape_node(tape, &add_bias_op, x, NULL, y);
+    if (n) n->param[0] = bias;
     return y;
 }
 
@@ -237,7 +263,9 @@ static void dropout_backward(Tape *tape, Node *n) {
     bool add;
     Tensor *dx = tape_grad(tape, n->in[0], &add);
     const DropoutSite *s = n->args;
-    if (dx) KERNELS(tape)->dropout(QUEUE(tape), n->out->grad, s->rate, s->seed, s->stream, s->first, dx, add);
+    if (!dx) return;
+    KERNELS(tape)->dropout(QUEUE(tape), n->out->grad, s->rate, s->seed, s->stream, s->first, s->window, dx,
+                           add);
 }
 
 static const Op dropout_op = {"dropout", dropout_backward, NULL};
@@ -247,7 +275,8 @@ Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site) {
     tensor_check_not_partial(x, "op_dropout");
     tape_await(x);
     Tensor *y = tape_tensor(tape, "dropout", TYPE_REAL, x->shape, x);
-    KERNELS(tape)->dropout(QUEUE(tape), x, site.rate, site.seed, site.stream, site.first, y, false);
+    KERNELS(tape)->dropout(QUEUE(tape), x, site.rate, site.seed, site.stream, site.first, site.window, y,
+                           false);
     Node *n = tape_node(tape, &dropout_op, x, NULL, y);
     if (!n) return y;
     n->args = tape_alloc(tape, sizeof site);

@@ -70,7 +70,7 @@ RUN(gelu) { k->gelu(q, T(0), T(1)); }
 RUN(gelu_backward) { k->gelu_backward(q, T(0), T(1), T(2), false); }
 RUN(swiglu) { k->swiglu(q, T(0), T(1)); }
 RUN(swiglu_backward) { k->swiglu_backward(q, T(0), T(1), T(2), false); }
-RUN(dropout) { k->dropout(q, T(0), 0.1, 1, 1, 0, T(1), false); }
+RUN(dropout) { k->dropout(q, T(0), 0.1, 1, 1, 0, 0, T(1), false); }
 RUN(embedding) { k->embedding(q, T(0), T(1), 0, T(2), 0, T(3)); }
 RUN(embedding_backward) { k->embedding_backward(q, T(0), T(1), 0, T(2)); }
 RUN(rope) { k->rope(q, T(0), T(1), c->H, c->K, 0, false, T(2)); }
