@@ -184,6 +184,17 @@ static void add(void) {
     check(problem_new(SHAPE(2, 3, 7)), run_add_to_itself, "add x to x", 1e-11);
 }
 
+static Tensor *run_concat(Problem *p, Tape *tape) { return op_concat(tape, &p->x[0], &p->x[1]); }
+static Tensor *run_concat_with_itself(Problem *p, Tape *tape) { return op_concat(tape, &p->x[0], &p->x[0]); }
+
+static void concat(void) {
+    Problem *p = problem_new(SHAPE(2, 3, 7));
+    p->x[1] = tensor_new(p->device, MEMORY_ACTIVATIONS, "b", TYPE_REAL, SHAPE(2, 3, 4));
+    fill(&p->x[1], "b");
+    check(p, run_concat, "concat", 1e-11);
+    check(problem_new(SHAPE(2, 3, 7)), run_concat_with_itself, "concat x with x", 1e-11);
+}
+
 static Tensor *run_embedding(Problem *p, Tape *tape) {
     return op_embedding(tape, &p->ids, p->param[0], p->first_id, p->param[1], p->first);
 }
@@ -333,6 +344,7 @@ int main(void) {
     linear(SHAPE(4100, 3), 2, true, "linear with many rows");
     add_bias();
     add();
+    concat();
     embedding(4, true, 0, 0, "embedding");
     embedding(4, false, 0, 0, "embedding without positions");
     embedding(4, true, 3, 0, "embedding from position 3");

@@ -17,6 +17,9 @@ Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias);
 /* y = a + b, same shape. */
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b);
 
+/* y (..,M+N) = [a (..,M) | b (..,N)], joined along the last axis. */
+Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b);
+
 /* y (B,T,C) = token (V,C)[ids (B,T) - first_id] + position (T,C)[first + t]; position may be NULL. first_id is the id of
  * the table's first row; an id that is not in the table counts as a row of zeros, and has no gradient. The token weight's
  * gradient is its use 0. */

@@ -77,6 +77,38 @@ Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
     return y;
 }
 
+/* ---- concat: two slices side by side, and the gradient's two slices back ---- */
+
+static void concat_backward(Tape *tape, Node *n) {
+    int64_t first = 0;
+    for (int i = 0; i < 2; i++) {
+        bool add;
+        int64_t columns = tensor_columns(n->in[i]);
+        Tensor *dx = tape_grad(tape, n->in[i], &add);
+        if (dx)
+            KERNELS(tape)->copy_slice(QUEUE(tape), n->out->grad, first, dx, 0, dx->shape.rank - 1, columns,
+                                      add);
+        first += columns;
+    }
+}
+
+static const Op concat_op = {"concat", concat_backward, NULL};
+
+Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b) {
+    int64_t columns_a = tensor_columns(a), columns_b = tensor_columns(b);
+    ASSERT(shape_equal(with_columns(a, 0), with_columns(b, 0)));
+    tape_await(a);
+    tape_await(b);
+    Tensor *y = tape_tensor(tape, "concat", TYPE_REAL, with_columns(a, columns_a + columns_b), a);
+    int axis = y->shape.rank - 1;
+    KERNELS(tape)->copy_slice(QUEUE(tape), a, 0, y, 0, axis, columns_a, false);
+    KERNELS(tape)->copy_slice(QUEUE(tape), b, 0, y, columns_a, axis, columns_b, false);
+    tape_node(tape, &concat_op, a, b, y);
+    return y;
+}
+
+/* ---- add bias ---- */
+
 static void add_bias_backward_input(Tape *tape, Node *n) { pass_on(tape, n, 0); }
 
 static void add_bias_backward_param(Tape *tape, Node *n) { /* db = the sum of dy's rows */
