@@ -106,18 +106,18 @@ int main(void) {
         free(made);
     }
     comm_broadcast(world, NULL, folder, sizeof folder / sizeof(int32_t), TYPE_I32, 0);
-    Comm *group = comm_split(world, 0, world->rank, "data");
+    Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, 1});
     Device *device = device_new_cpu(0);
     Clock clock;
     clock_attach(device, &clock, device_model("a100"));
     Trace *trace = trace_new_among(world, &device->queue, folder);
     Tape *tape = tape_new(device, true);
     Profile *profile = profile_new(device, tape, NULL, NULL, trace);
-    Timeline *timeline = timeline_new(group, profile, trace);
+    Timeline *timeline = timeline_new(&mesh, profile, trace);
     for (int s = 0; s < STEPS; s++) {
         timeline_clear(timeline);
         profile_step_begin(profile, s + 1);
-        step(group, profile, &clock, &device->queue);
+        step(mesh.axis[MESH_DATA], profile, &clock, &device->queue);
         profile_step_end(profile);
         timeline_hold(timeline);
     }
@@ -154,7 +154,7 @@ int main(void) {
     tape_delete(tape);
     clock_detach(&clock);
     device_delete(device);
-    comm_close(group);
+    mesh_close(&mesh);
     comm_close(world);
     return tap_done();
 }

@@ -211,7 +211,7 @@ int main(int argc, char **argv) {
     file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
     if (c->resume) run.next_window = resume_newest(c, run.model, run.optimizer, run.data->tokenizer);
     run.peak_gflops = machine_peak_gflops(run.device);
-    print_banner(c, run.model, run.data, run.peak_gflops);
+    print_banner(c, params_count(&run.model->params), run.device, run.data, run.peak_gflops);
 
     interrupt_install();
     int64_t first = run.optimizer->step;

@@ -141,7 +141,7 @@ static double account(Dataset *data, int argc, char **argv) {
     Machine machine = machine_measure(subject.device);
     double window_flops = model_flops_per_token(subject.model) * (double)c->model.T;
     char *fitted = settings_fit(&settings, window_flops, machine.peak);
-    print_banner(c, subject.model, data, 1e-9 * machine.peak);
+    print_banner(c, params_count(&subject.model->params), subject.device, data, 1e-9 * machine.peak);
     if (fitted) printf("            %s\n", fitted);
     free(fitted);
     Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);

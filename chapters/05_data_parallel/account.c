@@ -8,32 +8,53 @@
 #include <math.h>
 #include <stdlib.h>
 
-void account_begin(Account *a, Comm *world, Replica *r, bool trace) {
-    Queue *q = &r->device->queue;
-    *a = (Account){.world = world};
-    if (trace) a->trace = trace_new_among(world, q, r->config.output_dir);
-    r->profile = profile_new(r->device, trace ? r->tape : NULL, NULL, NULL, a->trace);
-    a->timeline = timeline_new(r->comm, r->profile, a->trace);
+/* Since the start. */
+static CommSpent spent_so_far(const Mesh *mesh) {
+    CommSpent spent = {0};
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        const Comm *comm = mesh->axis[axis];
+        for (int kind = 0; kind < COMM_KINDS; kind++) {
+            spent.counts[kind].calls += comm->counts[kind].calls;
+            spent.counts[kind].bytes += comm->counts[kind].bytes;
+        }
+        spent.seconds += comm->seconds;
+        spent.idle_seconds += comm->idle_seconds;
+    }
+    return spent;
 }
 
-void account_step_begin(Account *a, Replica *r, int64_t step) {
+static void add_since(CommSpent *sum, const CommSpent *before, const CommSpent *now) {
+    for (int kind = 0; kind < COMM_KINDS; kind++) {
+        sum->counts[kind].calls += now->counts[kind].calls - before->counts[kind].calls;
+        sum->counts[kind].bytes += now->counts[kind].bytes - before->counts[kind].bytes;
+    }
+    sum->seconds += now->seconds - before->seconds;
+    sum->idle_seconds += now->idle_seconds - before->idle_seconds;
+}
+
+void account_begin(Account *a, const Mesh *mesh, Device *device, Tape *tape, const Config *config) {
+    *a = (Account){.mesh = mesh, .device = device, .config = config};
+    if (config->trace) a->trace = trace_new_among(mesh->world, &device->queue, config->output_dir);
+    a->profile = profile_new(device, a->trace ? tape : NULL, NULL, NULL, a->trace);
+    a->timeline = timeline_new(mesh, a->profile, a->trace);
+}
+
+void account_step_begin(Account *a, int64_t step) {
     timeline_clear(a->timeline);
-    profile_step_begin(r->profile, step);
-    a->before = r->comm->counts[COMM_ALL_REDUCE];
-    a->comm_before = r->comm->seconds;
-    a->idle_before = r->comm->idle_seconds;
-    a->began = queue_now(&r->device->queue);
+    profile_step_begin(a->profile, step);
+    a->before = spent_so_far(a->mesh);
+    a->began = queue_now(&a->device->queue);
 }
 
-void account_step_end(Account *a, Replica *r) {
-    a->seconds += queue_now(&r->device->queue) - a->began;
-    a->comm_seconds += r->comm->seconds - a->comm_before;
-    a->idle_seconds += r->comm->idle_seconds - a->idle_before;
-    a->all_reduces.calls += r->comm->counts[COMM_ALL_REDUCE].calls - a->before.calls;
-    a->all_reduces.bytes += r->comm->counts[COMM_ALL_REDUCE].bytes - a->before.bytes;
+double account_step_end(Account *a) {
+    double seconds = queue_now(&a->device->queue) - a->began;
+    CommSpent now = spent_so_far(a->mesh);
+    add_since(&a->comm, &a->before, &now);
+    a->seconds += seconds;
     a->steps++;
-    profile_step_end(r->profile);
+    profile_step_end(a->profile);
     timeline_hold(a->timeline);
+    return seconds;
 }
 
 /* ---- the tables ---- */
@@ -43,14 +64,15 @@ typedef struct {
     double seconds, core_seconds;
 } Spent;
 
-static void print_time(const Account *a, const Replica *r) {
-    int n = a->world->size;
+static void print_time(const Account *a) {
+    Comm *world = a->mesh->world;
+    int n = world->size;
     Spent mine[PHASES], *all = xmalloc((size_t)n * sizeof mine), sum = {0, 0};
     for (Phase phase = 0; phase < PHASES; phase++)
-        mine[phase] = (Spent){profile_seconds(r->profile, phase), profile_core_seconds(r->profile, phase)};
-    comm_all_gather(a->world, NULL, mine, all, PHASES * (int64_t)(sizeof(Spent) / sizeof(double)), TYPE_F64);
+        mine[phase] = (Spent){profile_seconds(a->profile, phase), profile_core_seconds(a->profile, phase)};
+    comm_all_gather(world, NULL, mine, all, PHASES * (int64_t)(sizeof(Spent) / sizeof(double)), TYPE_F64);
 
-    bool modelled = r->device->queue.clock;
+    bool modelled = a->device->queue.clock;
     double per_step = 1e3 / (double)max64(a->steps, 1);
     printf("\n%-22s %9s %8s %18s%s\n", "phase", "ms a step", "%", "least - most",
            modelled ? "" : "  core ms, all devices");
@@ -76,72 +98,65 @@ static void print_time(const Account *a, const Replica *r) {
     free(all);
 }
 
-/* Two numbers more than the gradients are summed in a step: tokens that count, and the loss. */
-static void print_bytes(const Account *a, const Replica *r) {
-    double n = r->comm->size, S = (double)data_parallel_bytes(r->dp) + 2 * sizeof(double);
-    double moved = (double)a->all_reduces.bytes;
-    comm_all_reduce(r->comm, NULL, &moved, &moved, 1, TYPE_F64, REDUCE_SUM);
-    double predicted = 2 * (n - 1) * S, measured = moved / (double)max64(a->steps, 1);
-    printf("\nall-reduces of a step: %" PRId64 ", of %.0f bytes in all, S\n",
-           a->all_reduces.calls / max64(a->steps, 1), S);
-    if (n > 1)
-        printf("sent by all devices: 2 (n-1) S = %.0f bytes, counted %.0f, ratio %.9g\n", predicted, measured,
-               measured / predicted);
+StepCount account_step_count(const Account *a, CommKind kind) {
+    double moved = (double)a->comm.counts[kind].bytes;
+    comm_all_reduce(a->mesh->world, NULL, &moved, &moved, 1, TYPE_F64, REDUCE_SUM);
+    int64_t steps = max64(a->steps, 1);
+    return (StepCount){a->comm.counts[kind].calls / steps, moved / (double)steps};
 }
 
-void account_end(Account *a, Replica *r) {
+void account_end(Account *a) {
+    const Clock *clock = a->device->queue.clock;
+    int n = a->mesh->world->size;
     if (a->steps > 0) {
-        char *path = xprintf("%s/timeline.png", r->config.output_dir);
-        char *title = xprintf("One step on %d device%s%s%s", a->world->size, a->world->size > 1 ? "s" : "",
-                              r->device->queue.clock ? ", clock of " : "",
-                              r->device->queue.clock ? r->device->queue.clock->model->name : "");
+        char *path = xprintf("%s/timeline.png", a->config->output_dir);
+        char *title = xprintf("One step on %d device%s%s%s", n, n > 1 ? "s" : "", clock ? ", clock of " : "",
+                              clock ? clock->model->name : "");
         timeline_draw(a->timeline, title, path);
         free(title);
         free(path);
     }
     timeline_delete(a->timeline);
-    trace_join(a->trace, a->world);
-    if (a->steps > 0) {
-        print_time(a, r);
-        print_bytes(a, r);
-    }
-    profile_delete(r->profile);
-    r->profile = NULL;
+    trace_join(a->trace, a->mesh->world);
+    if (a->steps > 0) print_time(a);
+    profile_delete(a->profile);
 }
 
 /* ---- the report ---- */
 
 /* For each device {compute, comm, idle} of the steps. */
 static json_t *seconds_of_devices(const Account *a) {
-    double mine[] = {a->seconds - a->comm_seconds, a->comm_seconds - a->idle_seconds, a->idle_seconds};
-    double *all = xmalloc((size_t)a->world->size * sizeof mine);
-    comm_all_gather(a->world, NULL, mine, all, COUNT_OF(mine), TYPE_F64);
+    Comm *world = a->mesh->world;
+    const CommSpent *comm = &a->comm;
+    double mine[] = {a->seconds - comm->seconds, comm->seconds - comm->idle_seconds, comm->idle_seconds};
+    double *all = xmalloc((size_t)world->size * sizeof mine);
+    comm_all_gather(world, NULL, mine, all, COUNT_OF(mine), TYPE_F64);
     json_t *list = json_array();
-    for (int d = 0; d < a->world->size; d++)
+    for (int d = 0; d < world->size; d++)
         json_array_append_new(list, json_pack("{s:f, s:f, s:f}", "compute", all[3 * d], "comm",
                                               all[3 * d + 1], "idle", all[3 * d + 2]));
     free(all);
     return list;
 }
 
-void account_report(const Account *a, const Replica *r, const Mesh *mesh, const Result *result, int argc,
-                    char **argv) {
-    const Config *c = &r->config;
+void account_report(const Account *a, const Result *result) {
+    const Config *c = a->config;
     const MetricsRow *row = &result->row;
-    const int *size = mesh->size;
-    json_t *memory = report_memory_of_all(a->world, &r->device->memory);
-    json_t *comm = report_comm(a->world, r->comm->counts), *spent = seconds_of_devices(a);
-    json_t *report = report_new("05_data_parallel", argc, argv);
-    double tokens = (double)(result->steps * c->global_batch * c->model.T),
-           flops = model_flops_per_token(r->model);
+    const int *size = a->mesh->size;
+    Comm *world = a->mesh->world;
+    CommSpent spent = spent_so_far(a->mesh);
+    json_t *memory = report_memory_of_all(world, &a->device->memory);
+    json_t *comm = report_comm(world, spent.counts), *seconds = seconds_of_devices(a);
+    json_t *report = report_new(result->chapter, result->argc, result->argv);
+    double tokens = (double)(a->steps * c->global_batch * c->model.T), flops = result->flops_per_token;
     double time = c->clock == CLOCK_MODEL ? a->seconds : result->seconds;
-    report_set_integer(report, "devices", a->world->size);
-    report_set_integer(report, "threads_per_device", r->device->queue.threads);
+    report_set_integer(report, "devices", world->size);
+    report_set_integer(report, "threads_per_device", a->device->queue.threads);
     report_set(report, "mesh",
                json_pack("{s:i, s:i, s:i}", "data", size[MESH_DATA], "pipe", size[MESH_PIPE], "tensor",
                          size[MESH_TENSOR]));
-    report_set_integer(report, "parameters", params_count(&r->model->params));
-    report_set_integer(report, "matmul_parameters", params_matmul_count(&r->model->params));
+    report_set_integer(report, "parameters", result->parameters);
+    report_set_integer(report, "matmul_parameters", result->matmul_parameters);
     report_set_real(report, "flops_per_token", flops);
     report_set_integer(report, "steps", row->step);
     report_set_integer(report, "tokens", row->tokens);
@@ -153,11 +168,11 @@ void account_report(const Account *a, const Replica *r, const Mesh *mesh, const 
     report_set_real(report, "loss", row->loss);
     report_set_real(report, "val_loss", row->val_loss);
     report_set_real(report, "bits_per_byte", row->val_loss / log(2) / result->bytes_per_token);
-    report_set_real(report, "entropy_floor", r->data->entropy_floor);
-    report_set_real(report, "trigram_loss", r->data->trigram_loss);
+    report_set_real(report, "entropy_floor", result->entropy_floor);
+    report_set_real(report, "trigram_loss", result->trigram_loss);
     report_set(report, "memory", memory);
     report_set(report, "comm", comm);
-    report_set(report, "seconds", spent);
-    if (a->world->rank == 0) report_write(report, c->output_dir);
+    report_set(report, "seconds", seconds);
+    if (world->rank == 0) report_write(report, c->output_dir);
     json_decref(report);
 }

@@ -16,7 +16,7 @@ typedef struct {
 enum { SPAN_NUMBERS = sizeof(Span) / sizeof(double) };
 
 struct Timeline {
-    Comm *comm;
+    const Mesh *mesh;
     Profile *profile;
     Trace *trace;
     Span *spans;
@@ -66,11 +66,15 @@ static void call_done(void *context, const CommEvent *event) {
     if (t->trace) trace_call(t->trace, event);
 }
 
-Timeline *timeline_new(Comm *comm, Profile *profile, Trace *trace) {
+static void observe(const Mesh *mesh, CommObserver observer) {
+    for (int axis = 0; axis < MESH_AXES; axis++) mesh->axis[axis]->observer = observer;
+}
+
+Timeline *timeline_new(const Mesh *mesh, Profile *profile, Trace *trace) {
     Timeline *t = xcalloc(1, sizeof *t);
-    *t = (Timeline){.comm = comm, .profile = profile, .trace = trace};
+    *t = (Timeline){.mesh = mesh, .profile = profile, .trace = trace};
     profile_listen(profile, phase_done, t);
-    comm->observer = (CommObserver){call_done, t};
+    observe(mesh, (CommObserver){call_done, t});
     if (trace) trace_name_row(trace, (TraceRow){trace_device(trace), COMM_ROW}, "communication");
     return t;
 }
@@ -78,7 +82,7 @@ Timeline *timeline_new(Comm *comm, Profile *profile, Trace *trace) {
 void timeline_delete(Timeline *t) {
     if (!t) return;
     profile_listen(t->profile, NULL, NULL);
-    t->comm->observer = (CommObserver){0};
+    observe(t->mesh, (CommObserver){0});
     free(t->spans);
     free(t);
 }
@@ -94,14 +98,12 @@ void timeline_hold(Timeline *t) { t->holds = true; }
 
 /* Row r of the result are the `most` spans of rank r, those behind the last one with the kind -1; on rank 0 alone. */
 static Span *gather(Timeline *t, int64_t *most) {
-    int n = t->comm->size;
+    Comm *world = t->mesh->world;
     int32_t largest = (int32_t)t->count;
-    t->comm->observer = (CommObserver){0}; /* what comes now is not part of the step */
-    comm_all_reduce(t->comm, NULL, &largest, &largest, 1, TYPE_I32, REDUCE_MAX);
+    comm_all_reduce(world, NULL, &largest, &largest, 1, TYPE_I32, REDUCE_MAX);
     while (t->count < largest) add(t, -1, 0, 0);
-    Span *all = xmalloc((size_t)max64((int64_t)n * largest, 1) * sizeof *all);
-    comm_all_gather(t->comm, NULL, t->spans, all, (int64_t)largest * SPAN_NUMBERS, TYPE_F64);
-    t->comm->observer = (CommObserver){call_done, t};
+    Span *all = xmalloc((size_t)max64((int64_t)world->size * largest, 1) * sizeof *all);
+    comm_all_gather(world, NULL, t->spans, all, (int64_t)largest * SPAN_NUMBERS, TYPE_F64);
     *most = largest;
     return all;
 }
@@ -180,10 +182,10 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
 void timeline_draw(Timeline *t, const char *title, const char *path) {
     int64_t most;
     Span *all = gather(t, &most);
-    if (t->comm->rank == 0 && most > 0) {
+    if (t->mesh->world->rank == 0 && most > 0) {
         Str script = {0};
         GnuplotJob job;
-        write_script(&script, all, t->comm->size, most, title, path);
+        write_script(&script, all, t->mesh->world->size, most, title, path);
         if (gnuplot_start(&job, &script, path)) gnuplot_wait(&job);
         str_free(&script);
     }

@@ -4,13 +4,14 @@
 #ifndef TIMELINE_H
 #define TIMELINE_H
 
-#include "common/comm/comm.h"
+#include "common/comm/mesh.h"
 #include "common/run/profile.h"
 
 typedef struct Timeline Timeline;
 
-/* Every rank calls it. Listens to the phases of the profile and to the calls of comm and of the groups split from it. */
-Timeline *timeline_new(Comm *comm, Profile *profile, Trace *trace);
+/* Every rank of the mesh calls it. Listens to the phases of the profile, and to the calls of the mesh's groups and of those
+ * split from them; calls of the world itself, which hold a run together, are not shown. */
+Timeline *timeline_new(const Mesh *mesh, Profile *profile, Trace *trace);
 void timeline_delete(Timeline *timeline); /* NULL is fine */
 
 /* A new step: forgets the one before. */

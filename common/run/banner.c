@@ -2,15 +2,16 @@
 
 #include "common/base/size_text.h"
 #include "common/run/machine.h"
+#include "common/tensor/tensor.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
-void print_banner(const Config *config, const Model *model, const Dataset *data, double peak_gflops) {
-    const ModelConfig *m = &model->config;
-    int threads = model->device->queue.threads;
-    int64_t count = params_count(&model->params);
+void print_banner(const Config *config, int64_t parameters, const Device *device, const Dataset *data,
+                  double peak_gflops) {
+    const ModelConfig *m = &config->model;
+    int threads = device->queue.threads;
     printf("%s\n", base_program());
     printf("  device    %d CPU thread%s, products %s; OpenBLAS kernels for %s, %.0f GFLOP/s measured\n",
            threads, threads > 1 ? "s" : "", config->gemm == GEMM_OWN ? "our own" : "by OpenBLAS",
@@ -21,8 +22,8 @@ void print_banner(const Config *config, const Model *model, const Dataset *data,
     printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
            ", vocabulary %" PRId64 "\n",
            config->preset, m->L, m->C, m->H, m->T, m->V);
-    printf("            %" PRId64 " parameters, %s; training holds 4 of each\n", count,
-           size_text((double)(count * element_bytes(TYPE_REAL))).text);
+    printf("            %" PRId64 " parameters, %s; training holds 4 of each\n", parameters,
+           size_text((double)(parameters * element_bytes(TYPE_REAL))).text);
     printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
     if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
     if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);

@@ -1,0 +1,75 @@
+/* run: what surrounds the training loop of a program on several devices, whatever it trains and however: the start, the
+ * data, what is said, the record, the pictures, the report. Mesh, model, step, checkpoints and the loop are each chapter's own;
+ * this chapter's main.c shows how the two go together.
+ *
+ * Every rank calls all of it, in the order in which it stands here. Rank 0 alone is heard, and writes the files. */
+#ifndef RUN_H
+#define RUN_H
+
+#include "chapters/05_data_parallel/account.h"
+#include "common/data/data.h"
+#include "common/run/job.h"
+#include "common/run/progress.h"
+
+typedef struct {
+    const char *chapter, *title; /* of its report; of the picture of its loss */
+    int argc;
+    char **argv;
+    Config config;
+    Job job;
+    Dataset *data; /* NULL until run_answer */
+    Mesh mesh;
+    int64_t parameters, matmul_parameters; /* of the whole model */
+    double flops_per_token, peak_gflops;
+    int64_t first;          /* the step it begins at */
+    double began;           /* by the time of this machine */
+    double bytes_per_token; /* of the targets that are evaluated; from run_end on */
+    Metrics *metrics;       /* NULL: another rank writes */
+    Progress *progress;
+    Account account;
+} Run;
+
+/* devices: as job_open has it. The run must stay where it is from run_begin on. */
+Run run_open(const char *chapter, const char *title, const Config *config, int devices, int argc,
+             char **argv);
+bool run_speaks(const Run *run);
+
+/* What can be asked for instead of a training: --prompt, --print-data, --print-model. True: it is answered, and the program
+ * ends. False: the data is open, and the model has its vocabulary. */
+bool run_answer(Run *run);
+
+/* ---- a training; run->mesh is the program's to make and to close ---- */
+
+/* The output folder is there, and no other program's. */
+void run_take_folder(const Run *run);
+/* The mesh, then device, model, data and batch. Measures the peak. */
+void run_print_banner(Run *run);
+
+/* ---- the steps: of run.account, account_step_begin and account_step_end; then run_done, run_fill_row, run_row ---- */
+
+/* Training begins at step `step`, with training window next_window: Ctrl-C is heard from here on. The row is that of this
+ * step, in which nothing has been measured yet. */
+MetricsRow run_begin(Run *run, int64_t step, int64_t next_window);
+/* What was measured before the first step; the account begins. A new run sets aside the checkpoints of an older one, now that
+ * this one works. tape: of the steps. */
+void run_first_row(Run *run, const MetricsRow *row, Tape *tape);
+/* The step after which the run ends, when nobody asks before. */
+int64_t run_last_step(const Run *run);
+/* Was this step the last one, or has somebody asked? */
+bool run_done(const Run *run, int64_t step);
+/* Step, tokens and speed. next_window: behind it; seconds: of the step. */
+void run_fill_row(const Run *run, MetricsRow *row, int64_t step, int64_t next_window, double seconds);
+/* The row to loss.csv and to the eye, and the curve anew. */
+void run_row(Run *run, const MetricsRow *row, bool done);
+/* An interval has passed; 0: never. */
+bool run_every(int64_t interval, int64_t step);
+
+/* ---- the end ---- */
+
+/* The report, the timeline, and where the time went. row: the last one. */
+void run_end(Run *run, const MetricsRow *row);
+/* What came out, drawn and said, and where it is. */
+void run_print_result(const Run *run, const MetricsRow *row);
+void run_close(Run *run);
+
+#endif
