@@ -1,8 +1,8 @@
-/* Several devices in one trace and one picture: after trace_join there is one file, with the rows of every device, each
+/* Several devices, on one axis or two, in one trace and one picture: after trace_join there is one file, with the rows of every device, each
  * call of comm in it, and an arrow from each message's sender to its receiver, which leaves before it arrives; by the model
  * clock the spans are where the clock had them. The picture is drawn.
  *
- * TEST np: 3, all: 1
+ * TEST np: 3 4, all: 1
  * TEST variants: float asan */
 #include "common/comm/clock.h"
 #include "common/cpu/device_cpu.h"
@@ -17,19 +17,28 @@
 
 enum { COUNT = 1000, STEPS = 2 };
 
-/* A step: phases as long as the clock is moved, messages around the ring, a sum. */
-static void step(Comm *comm, Profile *profile, Clock *clock, Queue *q) {
+/* Messages around the ring, a sum. */
+static void talk(Comm *comm, Queue *q) {
     static float in[COUNT], out[COUNT];
     int n = comm->size, right = (comm->rank + 1) % n, left = (comm->rank + n - 1) % n;
-    profile_phase(profile, PHASE_FORWARD);
-    clock->now += 1e-3 * (comm->rank + 1);
-    profile_phase(profile, PHASE_REDUCE);
     if (n > 1) {
         CommRequest *sent = comm_start_send(comm, q, in, COUNT, TYPE_F32, right);
         comm_recv(comm, q, out, COUNT, TYPE_F32, left);
         comm_wait(comm, q, sent);
     }
     comm_all_reduce(comm, q, in, out, COUNT, TYPE_F32, REDUCE_SUM);
+}
+
+/* A step: phases as long as the clock is moved, talk along two axes, and something that only the world has to know. */
+static void step(const Mesh *mesh, Profile *profile, Clock *clock, Queue *q) {
+    profile_phase(profile, PHASE_FORWARD);
+    clock->now += 1e-3 * (mesh->world->rank + 1);
+    profile_phase(profile, PHASE_REDUCE);
+    talk(mesh->axis[MESH_DATA], q);
+    talk(mesh->axis[MESH_TENSOR], q);
+    comm_barrier(mesh->world, NULL);
+    int32_t word = 0;
+    comm_all_reduce(mesh->world, NULL, &word, &word, 1, TYPE_I32, REDUCE_MAX);
     profile_phase(profile, PHASE_NONE);
 }
 
@@ -75,7 +84,8 @@ static bool arrows_join(const json_t *events, int *joined) {
     return true;
 }
 
-static void check_trace(const char *path, int n, double last_end) {
+static void check_trace(const char *path, const Mesh *mesh, double last_end) {
+    int n = mesh->world->size, rings = (mesh->size[MESH_DATA] > 1) + (mesh->size[MESH_TENSOR] > 1);
     json_t *root = json_load_file(path, 0, NULL), *events = json_object_get(root, "traceEvents");
     ok(events, "trace.json is JSON");
     for (int device = 0; device < n; device++) {
@@ -84,16 +94,16 @@ static void check_trace(const char *path, int n, double last_end) {
                count(events, "forward", "X", device, &e) == STEPS,
            "device %d: steps and phases", device);
         ok(fabs(number(e, "dur") - 1e3 * (device + 1)) < 1e-6, "... as long as the clock had them");
-        ok(count(events, "send", "X", device, &e) == (n > 1 ? STEPS : 0) &&
-               count(events, "all_reduce", "X", device, &e) == STEPS,
-           "... and its calls");
+        ok(count(events, "send", "X", device, &e) == rings * STEPS &&
+               count(events, "all_reduce", "X", device, &e) == 2 * STEPS,
+           "... and its calls, but not those of the world");
         ok(fabs(number(e, "ts") + number(e, "dur") - 1e6 * last_end) < 2e-3,
            "... which end when the clock says");
         ok(count(events, "process_name", "M", device, &e) == 1, "... under its name");
     }
     int joined = 0;
-    ok(arrows_join(events, &joined) && joined == (n > 1 ? n * STEPS : 0),
-       "%d arrows, from sender to receiver", joined);
+    ok(arrows_join(events, &joined) && joined == n * rings * STEPS, "%d arrows, from sender to receiver",
+       joined);
     json_decref(root);
 }
 
@@ -106,7 +116,7 @@ int main(void) {
         free(made);
     }
     comm_broadcast(world, NULL, folder, sizeof folder / sizeof(int32_t), TYPE_I32, 0);
-    Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, 1});
+    Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, world->size % 2 ? 1 : 2});
     Device *device = device_new_cpu(0);
     Clock clock;
     clock_attach(device, &clock, device_model("a100"));
@@ -117,7 +127,7 @@ int main(void) {
     for (int s = 0; s < STEPS; s++) {
         timeline_clear(timeline);
         profile_step_begin(profile, s + 1);
-        step(mesh.axis[MESH_DATA], profile, &clock, &device->queue);
+        step(&mesh, profile, &clock, &device->queue);
         profile_step_end(profile);
         timeline_hold(timeline);
     }
@@ -141,7 +151,7 @@ int main(void) {
                key > unit + 16,
            "the key stands below the name of the axis");
         free(svg);
-        check_trace(path, world->size, end);
+        check_trace(path, &mesh, end);
         char *other = xprintf("%s/trace.1.json", folder);
         ok(!file_exists(other), "there is one trace");
         free(other);

@@ -39,9 +39,10 @@ static void phase_done(void *context, Phase phase, double begin, double end) {
 
 /* ---- the trace ---- */
 
-/* The same for sender and receiver. */
+/* The same for sender and receiver. Groups of one axis share a name, so the ranks are those of the world. */
 static int64_t arrow_id(const CommEvent *event, int from, int to) {
-    int64_t parts[] = {event->number, from, to};
+    const int *world_rank = event->comm->world_rank;
+    int64_t parts[] = {event->number, world_rank[from], world_rank[to]};
     return (int64_t)(XXH64(parts, sizeof parts, XXH64(event->comm->name, strlen(event->comm->name), 0)) >>
                      12);
 }
