@@ -72,6 +72,9 @@ static void print_time(const Account *a) {
         mine[phase] = (Spent){profile_seconds(a->profile, phase), profile_core_seconds(a->profile, phase)};
     comm_all_gather(world, NULL, mine, all, PHASES * (int64_t)(sizeof(Spent) / sizeof(double)), TYPE_F64);
 
+    double whole = a->seconds; /* the mean over the devices, as that of each phase */
+    comm_all_reduce(world, NULL, &whole, &whole, 1, TYPE_F64, REDUCE_SUM);
+    whole /= n;
     bool modelled = a->device->queue.clock;
     double per_step = 1e3 / (double)max64(a->steps, 1);
     printf("\n%-22s %9s %8s %18s%s\n", "phase", "ms a step", "%", "least - most",
@@ -90,10 +93,10 @@ static void print_time(const Account *a) {
         sum.seconds += spent.seconds;
         sum.core_seconds += spent.core_seconds;
         printf("%-22s %9.3f %8.1f %9.3f -%7.3f", phase_names[phase], per_step * spent.seconds,
-               100 * spent.seconds / a->seconds, per_step * least, per_step * most);
+               100 * spent.seconds / whole, per_step * least, per_step * most);
         printf(modelled ? "\n" : "  %20.3f\n", per_step * spent.core_seconds);
     }
-    printf("%-22s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / a->seconds, "");
+    printf("%-22s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / whole, "");
     printf(modelled ? "\n" : "  %20.3f\n", per_step * sum.core_seconds);
     free(all);
 }
