@@ -2,7 +2,7 @@
 
 #include "common/config/args.h"
 
-static DpOptions options = {.hidden = 512, .waves = 1024, .wave_steps = 501};
+static DpOptions options = {.waves = WAVES_TASK};
 
 #define OPTION(KIND, ...) KIND##_FLAG(DpOptions, 0, __VA_ARGS__)
 static const Flag flags[] = {
@@ -11,9 +11,7 @@ static const Flag flags[] = {
            "instead of training, vary the bucket size, the batch of a device, or the number of devices, by "
            "the clock of "
            "--device-model"),
-    OPTION(INT, "mlp-hidden", hidden, 1, 16384, "width of the small network's hidden layer"),
-    OPTION(INT, "mlp-batch", waves, 1, 1 << 20, "waves in one step of the small network"),
-    OPTION(INT, "mlp-steps", wave_steps, 1, 1e9, "steps of the small network"),
+    WAVES_FLAGS(DpOptions, waves),
 };
 
 DpOptions dp_options_parse(int argc, char **argv, int devices) {

@@ -2,7 +2,7 @@
 #ifndef DP_OPTIONS_H
 #define DP_OPTIONS_H
 
-#include "common/config/config.h"
+#include "chapters/05_data_parallel/waves_report.h"
 
 typedef enum { MODEL_GPT, MODEL_MLP } ModelKind;
 typedef enum { SCALING_NONE, SCALING_BUCKETS, SCALING_BATCH, SCALING_DEVICES, SCALING_ALL } Scaling;
@@ -11,8 +11,8 @@ typedef struct {
     Config run;
     ModelKind model;
     Scaling sweep;
-    int64_t hidden, waves, wave_steps; /* of the network on waves */
-    bool batch_given;                  /* by the user */
+    WavesTask waves;
+    bool batch_given; /* by the user */
 } DpOptions;
 
 /* Ends the program with --help, or with what is wrong. devices: how many run it. */

@@ -113,7 +113,7 @@ int main(int argc, char **argv) {
                        argc, argv);
     bool right = true;
     if (options.model == MODEL_MLP) {
-        right = waves_run(&options, run.job.world, run.job.device);
+        right = waves_run(&run.config, &options.waves, run.job.world, run.job.device);
         pictures_print_place(run.config.output_dir, NULL, NULL);
     } else if (!run_answer(&run)) {
         options.run = run.config;

@@ -1,16 +1,11 @@
 #include "chapters/05_data_parallel/waves_run.h"
 
 #include "chapters/05_data_parallel/data_parallel.h"
-#include "common/draw/loss_plot.h"
-#include "common/run/metrics.h"
 #include "common/model/mlp.h"
 #include "common/model/optim.h"
 #include "datasets/waves.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* The network and what trains it: `parts` slices of the batch, spread over the ranks of comm. */
 typedef struct {
@@ -26,17 +21,15 @@ typedef struct {
     Tensor seed;
 } Fit;
 
-static Fit fit_new(const DpOptions *options, const Config *config, Comm *comm, Device *device,
-                   int64_t parts) {
-    Fit f = {
-        .config = *config, .comm = comm, .device = device, .parts = parts, .part = options->waves / parts};
-    f.mlp = mlp_new(device, WAVE_POINTS, options->hidden, WAVE_POINTS, config->seed);
+static Fit fit_new(const WavesTask *task, const Config *config, Comm *comm, Device *device, int64_t parts) {
+    Fit f = {.config = *config, .comm = comm, .device = device, .parts = parts, .part = task->batch / parts};
+    f.mlp = mlp_new(device, WAVE_POINTS, task->hidden, WAVE_POINTS, config->seed);
     f.dp = data_parallel_new(&f.mlp->params, comm, config->overlap, config->bucket_size);
     f.optimizer = optimizer_new(&f.mlp->params, config);
     f.tape = tape_new(device, true);
     f.waves = waves_new(device, f.part);
     f.seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
-    tensor_set_scalar(&f.seed, 1.0 / (double)(options->waves * WAVE_POINTS)); /* the loss is a mean */
+    tensor_set_scalar(&f.seed, 1.0 / (double)(task->batch * WAVE_POINTS)); /* the loss is a mean */
     return f;
 }
 
@@ -67,101 +60,46 @@ static double fit_step(Fit *f, int64_t step) {
     return loss;
 }
 
-/* Fills losses (max_steps); the rows go to folder/loss.csv unless it is NULL. */
-static void fit_train(Fit *f, double *losses, const char *folder) {
-    if (folder) file_make_folder(folder);
-    Metrics *metrics = folder ? metrics_create(folder) : NULL;
+static void fit_train(Fit *f, WavesRecord *record) {
     for (int64_t step = 0; step < f->config.max_steps; step++) {
-        double began = now_seconds();
-        losses[step] = fit_step(f, step);
-        double seconds = now_seconds() - began, waves = (double)(f->parts * f->part);
-        MetricsRow row = {.step = step + 1,
-                          .tokens = (step + 1) * f->parts * f->part,
-                          .loss = losses[step],
-                          .val_loss = NAN,
-                          .lr = schedule_lr(&f->config, step),
-                          .grad_norm = NAN,
-                          .step_ms = 1e3 * seconds,
-                          .tokens_per_s = waves / seconds};
-        if (metrics) metrics_write(metrics, &row);
+        double began = now_seconds(), loss = fit_step(f, step);
+        waves_record_step(record, loss, now_seconds() - began);
     }
-    if (metrics) metrics_close(metrics);
 }
 
-static void draw(Fit *f, const char *const folders[2], const char *const names[2]) {
-    LossCurve curves[2];
-    for (int i = 0; i < 2; i++) curves[i] = (LossCurve){names[i], folders[i], WAVE_NOISE_FLOOR, NAN};
-    LossPlot plot = {.title = "A network on noisy waves: loss by step",
-                     .y_label = "mean squared error",
-                     .floor_label = "noise floor",
-                     .runs = curves,
-                     .run_count = 2,
-                     .log_y = true,
-                     .difference = true};
-    char *path = xprintf("%s/waves.png", f->config.output_dir);
-    plot_loss(&plot, path);
-    free(path);
-    waves_load(&f->waves, f->config.seed, SPLIT_VALIDATION, 0);
-    waves_draw(&f->waves, mlp_forward(f->mlp, f->tape, &f->waves.x), f->config.output_dir);
-    tape_reset(f->tape);
+void waves_train_alone(const Config *config, const WavesTask *task, Device *device, int64_t parts,
+                       WavesRecord *record) {
+    Comm *alone = comm_self();
+    Fit f = fit_new(task, config, alone, device, parts);
+    fit_train(&f, record);
+    waves_load(&f.waves, config->seed, SPLIT_VALIDATION, 0);
+    waves_draw(&f.waves, mlp_forward(f.mlp, f.tape, &f.waves.x), config->output_dir);
+    tape_reset(f.tape);
+    fit_free(&f);
+    comm_close(alone);
 }
 
-/* A line for every hundredth step and the last; true: the same bits in all of them. */
-static bool print_losses(const double *all, const double *one, int64_t steps, int devices) {
-    double largest = 0;
-    printf("%6s  %12d devices  %14s\n", "step", devices, "one device");
-    for (int64_t step = 0; step < steps; step++) {
-        largest = fmax(largest, fabs(all[step] - one[step]));
-        if (step % 100 == 0 || step == steps - 1)
-            printf("%6" PRId64 "  %20.6f  %14.6f\n", step, all[step], one[step]);
-    }
-    printf("largest difference of the losses: %g\n", largest);
-    return memcmp(all, one, (size_t)steps * sizeof *all) == 0;
-}
-
-bool waves_run(const DpOptions *options, Comm *comm, Device *device) {
+bool waves_run(const Config *program, const WavesTask *task, Comm *comm, Device *device) {
     int n = comm->size;
-    Config config = options->run;
-    config.optimizer = OPTIMIZER_ADAMW;
-    config.learning_rate = 1e-2;
-    config.min_lr = 0;
-    config.warmup_ratio = 0.05;
-    config.beta2 = 0.999;
-    config.weight_decay = 1e-4;
-    config.max_steps = options->wave_steps;
-    if (options->waves % n)
-        comm_refuse(comm, xprintf("--mlp-batch %" PRId64 " would", (options->waves / n + 1) * n),
-                    xprintf("--mlp-batch %" PRId64 " cannot be shared by %d devices", options->waves, n));
-
-    size_t bytes = (size_t)config.max_steps * sizeof(double);
-    double *all = xmalloc(bytes), *one = xmalloc(bytes);
-    char *folders[2] = {xprintf("%s/devices", config.output_dir), xprintf("%s/one", config.output_dir)};
-    char *names[2] = {xprintf("%d devices", n), xstrdup("one device")};
-    Fit f = fit_new(options, &config, comm, device, n);
-    printf("network %d-%" PRId64 "-%d, %" PRId64 " parameters; %" PRId64 " steps of %" PRId64
-           " waves, %" PRId64 " on each of %d devices\n",
-           WAVE_POINTS, options->hidden, WAVE_POINTS, params_count(&f.mlp->params), config.max_steps,
-           options->waves, f.part, n);
-    fit_train(&f, all, comm->rank == 0 ? folders[0] : NULL);
+    Config config = waves_config(program, task);
+    waves_check_shared(task, comm, n);
+    Fit f = fit_new(task, &config, comm, device, n);
+    waves_print_task(task, params_count(&f.mlp->params));
+    printf(", %" PRId64 " on each of %d devices\n", f.part, n);
+    WavesRecord all = waves_record_new(&config, task, "devices", xprintf("%d devices", n), comm->rank == 0);
+    fit_train(&f, &all);
     data_parallel_check(f.dp);
     fit_free(&f);
 
-    bool same = true;
+    double difference = 0;
     if (comm->rank == 0) {
-        Comm *alone = comm_self();
-        f = fit_new(options, &config, alone, device, n);
-        fit_train(&f, one, folders[1]);
-        same = print_losses(all, one, config.max_steps, n);
-        draw(&f, (const char *const *)folders, (const char *const *)names);
-        fit_free(&f);
-        comm_close(alone);
+        WavesRecord one = waves_record_new(&config, task, "one", xstrdup("one device"), true);
+        waves_train_alone(&config, task, device, n, &one);
+        difference = waves_print_losses(&all, &one);
+        waves_draw_losses(&all, &one);
+        waves_record_free(&one);
     }
+    waves_record_free(&all);
     comm_barrier(comm, NULL);
-    for (int i = 0; i < 2; i++) {
-        free(folders[i]);
-        free(names[i]);
-    }
-    free(all);
-    free(one);
-    return same;
+    return difference == 0;
 }
