@@ -138,6 +138,8 @@ run: deps ## install what is missing, train a MiniGPT on one device, then on 8, 
 # as many as NP_NN says. mpiexec hides the terminal from them, so they are told when there is one.
 NP_04 := 4
 NP_05 := 8
+NP_07 := 8
+NP_08 := 8
 define chapter_run_rule
 .PHONY: ch$(firstword $(subst _, ,$(1)))
 ch$(firstword $(subst _, ,$(1))): $(BUILD)/$(1)$(if $(filter-out $(ALONE),$(1)), $(BUILD)/mpiexec)

@@ -50,6 +50,8 @@ double account_step_end(Account *a) {
     double seconds = queue_now(&a->device->queue) - a->began;
     CommSpent now = spent_so_far(a->mesh);
     add_since(&a->comm, &a->before, &now);
+    a->last = (CommSpent){0};
+    add_since(&a->last, &a->before, &now);
     a->seconds += seconds;
     a->steps++;
     profile_step_end(a->profile);
@@ -102,10 +104,9 @@ static void print_time(const Account *a) {
 }
 
 StepCount account_step_count(const Account *a, CommKind kind) {
-    double moved = (double)a->comm.counts[kind].bytes;
+    double moved = (double)a->last.counts[kind].bytes;
     comm_all_reduce(a->mesh->world, NULL, &moved, &moved, 1, TYPE_F64, REDUCE_SUM);
-    int64_t steps = max64(a->steps, 1);
-    return (StepCount){a->comm.counts[kind].calls / steps, moved / (double)steps};
+    return (StepCount){a->last.counts[kind].calls, moved};
 }
 
 void account_end(Account *a) {

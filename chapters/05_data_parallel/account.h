@@ -26,6 +26,7 @@ typedef struct {
     Timeline *timeline;
     double began;     /* the step, by the queue's clock */
     CommSpent before; /* it began */
+    CommSpent last;   /* in the last step */
     /* sums over the steps alone, without evaluations and checkpoints: */
     int64_t steps;
     double seconds;
@@ -41,7 +42,7 @@ double account_step_end(Account *a);
 /* Prints where the time went and draws <output-dir>/timeline.png, the last step on every device. */
 void account_end(Account *a);
 
-/* The calls of one kind in a step, on average, to be held against a formula: calls of a device, bytes of all devices together
+/* The calls of one kind in the last step, to be held against a formula: calls of a device, bytes of all devices together
  * (as CommCount has them). Every rank calls it. */
 typedef struct {
     int64_t calls;

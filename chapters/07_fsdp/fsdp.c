@@ -99,6 +99,16 @@ static void make_pieces(Fsdp *f) {
 
 /* ---- all of it ---- */
 
+FsdpOptions fsdp_options_of(const Config *c, Comm *shards, Comm *copies) {
+    return (FsdpOptions){.stage = (int)c->zero_stage,
+                         .reduce_once = c->reduce_once,
+                         .prefetch = (int)c->prefetch,
+                         .overlap = c->overlap == OVERLAP_BACKWARD,
+                         .keep = c->keep_gathered,
+                         .shards = shards,
+                         .copies = copies};
+}
+
 Fsdp *fsdp_new(Params *params, const FsdpOptions *options) {
     Fsdp *f = xcalloc(1, sizeof *f);
     f->params = params;
@@ -182,12 +192,6 @@ void fsdp_check(Fsdp *f) {
     hash = 0;
     for (int i = 0; i < f->params->count; i++) hash = tensor_hash(&f->params->items[i]->data, hash);
     check_same(f, f->options.shards, hash);
-}
-
-int fsdp_index(const Fsdp *f, const Param *p) {
-    int i = 0;
-    while (f->params->items[i] != p) i++;
-    return i;
 }
 
 int fsdp_units(const Fsdp *f) { return f->unit_count; }

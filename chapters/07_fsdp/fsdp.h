@@ -26,6 +26,7 @@
 #define FSDP_H
 
 #include "common/comm/comm.h"
+#include "common/config/config.h"
 #include "common/tensor/param.h"
 
 typedef struct Fsdp Fsdp;
@@ -40,6 +41,9 @@ typedef struct {
     Comm *shards;     /* the devices that shards are cut for, each with its slice of one batch */
     Comm *copies;     /* those with the same shard and other slices (hybrid sharding); NULL: there are none */
 } FsdpOptions;
+
+/* What the flags say. */
+FsdpOptions fsdp_options_of(const Config *config, Comm *shards, Comm *copies);
 
 /* Every device of both groups calls it with the same options. The parameters get memory here, and start as they say (or
  * stay what they are, if they have been given values); from now on ops find their weights gathered. */

@@ -12,19 +12,16 @@ static void make_groups(Sharded *s, int shard_group) {
 
 static void begin_pass(void *context) { fsdp_begin(context); }
 
-Sharded *sharded_new(const Config *config, const FsdpOptions *options, int shard_group, Comm *comm,
-                     Device *device, const Dataset *data) {
+Sharded *sharded_new(const Config *config, Comm *comm, Device *device, const Dataset *data) {
     ASSERT(config->data_parallel == comm->size);
     Sharded *s = xcalloc(1, sizeof *s);
     *s = (Sharded){.config = *config, .comm = comm, .device = device, .data = data};
-    make_groups(s, shard_group);
-    FsdpOptions own = *options;
-    own.shards = s->shards;
-    own.copies = s->copies;
+    make_groups(s, (int)config->shard_group);
+    FsdpOptions options = fsdp_options_of(config, s->shards, s->copies);
     /* planned: no device ever holds what is not its own */
     s->model = model_new_of(device, &config->model, config->seed, &layers_serial, NULL, true);
     s->model->recompute = config->recompute;
-    s->fsdp = fsdp_new(&s->model->params, &own);
+    s->fsdp = fsdp_new(&s->model->params, &options);
     s->model->before_pass = begin_pass;
     s->model->pass_context = s->fsdp;
     s->optimizer = optimizer_new(fsdp_params(s->fsdp), config);

@@ -26,10 +26,9 @@ typedef struct {
     int64_t next_window; /* windows trained on so far, by all devices: the next step begins with this one */
 } Sharded;
 
-/* Every rank of comm calls it with the same config, whose data_parallel is the size of comm. Of `options` stage, prefetch,
- * overlap and keep are read; groups of shard_group neighbours share a model's state (0: all do). */
-Sharded *sharded_new(const Config *config, const FsdpOptions *options, int shard_group, Comm *comm,
-                     Device *device, const Dataset *data);
+/* Every rank of comm calls it with the same config, whose data_parallel is the size of comm; groups of shard_group
+ * neighbours share a model's state (0: all do). */
+Sharded *sharded_new(const Config *config, Comm *comm, Device *device, const Dataset *data);
 void sharded_delete(Sharded *s);
 
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the

@@ -51,7 +51,11 @@ static inline int64_t unit_count(const Fsdp *f, const Unit *u) { return u->shard
 /* Whole gradients are kept, and reduced once a step. */
 static inline bool keeps_gradients(const Fsdp *f) { return f->options.stage < 2 || f->options.reduce_once; }
 /* Which parameter of the model this is. */
-int fsdp_index(const Fsdp *f, const Param *p);
+static inline int fsdp_index(const Fsdp *f, const Param *p) {
+    int i = 0;
+    while (f->params->items[i] != p) i++;
+    return i;
+}
 
 /* weights.c */
 void weights_place(Fsdp *f); /* memory, and what they start as */

@@ -76,8 +76,13 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
     Tape *tape = tape_new(model->device, false);
     Batch batch = batch_new(model->device, min64(rows, windows), T);
     Part *parts = xcalloc((size_t)count, sizeof *parts), sum = {0, 0};
-    for (int64_t i = comm ? comm->rank : 0; i < count; i += comm ? comm->size : 1)
-        parts[i] = evaluate_part(model, data, tape, &batch, i * rows, windows);
+    int64_t ranks = comm ? comm->size : 1;
+    for (int64_t k = 0; k < count;
+         k += ranks) { /* all make as many passes: they may gather weights together */
+        int64_t i = k + (comm ? comm->rank : 0);
+        Part part = evaluate_part(model, data, tape, &batch, min64(i, count - 1) * rows, windows);
+        if (i < count) parts[i] = part;
+    }
     if (comm) /* a sum with zeros is exact: all get all parts, and add them up in one order */
         comm_all_reduce(comm, &model->device->queue, parts, parts, 2 * count, TYPE_F64, REDUCE_SUM);
     for (int64_t i = 0; i < count; i++) {

@@ -1,0 +1,63 @@
+#include "chapters/07_fsdp/forecast.h"
+
+#include "chapters/07_fsdp/unit.h"
+
+enum { REAL_BYTES = sizeof(real) };
+
+/* What stage 3 gathers in a pass, of all devices of a group: bytes. A unit that the pass comes to is gathered, unless it was
+ * one of the `prefetch` next ones at every step since it was there last. */
+static double gathered(const Fsdp *f) {
+    double bytes = 0;
+    for (int i = 0; i < f->order_count; i++) {
+        const Unit *u = &f->units[f->order[i]];
+        int before = i - 1;
+        while (before >= 0 && f->order[before] != f->order[i]) before--;
+        bool still_there = before >= 0 && i - before <= f->options.prefetch + 1;
+        if (!u->kept && !still_there) bytes += (double)unit_count(f, u) * REAL_BYTES;
+    }
+    return bytes;
+}
+
+/* With several micro-batches each gradient but the first has a place of its own before it is added; those of an embedding and
+ * its positions, of a norm's gain and bias, and of a head and its bias are formed together. */
+static int64_t largest_gradient(const Sharded *s) {
+    const Model *m = s->model;
+    int64_t most = tensor_count(&m->token->data) + (m->position ? tensor_count(&m->position->data) : 0);
+    if (m->head_bias) most = max64(most, tensor_count(&m->head->data) + tensor_count(&m->head_bias->data));
+    for (int i = 0; i < m->params.count; i++) most = max64(most, tensor_count(&m->params.items[i]->data));
+    return most;
+}
+
+Forecast forecast_of(const Sharded *s) {
+    const Fsdp *f = s->fsdp;
+    const Config *c = &s->config;
+    int64_t n = s->shards->size, own_weights = 0, own_gradients = 0, updated = 0;
+    double groups = s->copies->size, m = (double)c->num_microbatches, kept = 0;
+    for (int k = 0; k < f->unit_count; k++) {
+        const Unit *u = &f->units[k];
+        own_weights += u->shard;
+        for (int use = 0; use < PARAM_MAX_USES; use++)
+            if (u->grad[use].params) own_gradients += u->shard;
+        if (u->kept) kept += (double)unit_count(f, u) * REAL_BYTES;
+    }
+    for (int i = 0; i < s->optimizer->params->count; i++)
+        updated += tensor_count(&s->optimizer->params->items[i]->data);
+    bool whole_gradients = keeps_gradients(f);
+    int64_t stage = c->zero_stage, moments = c->optimizer == OPTIMIZER_ADAMW ? 2 : 1;
+    int64_t early = whole_gradients && c->num_microbatches > 1 ? largest_gradient(s) : 0;
+    double W = (double)(n * own_weights * REAL_BYTES), G = (double)(n * own_gradients * REAL_BYTES),
+           once = groups * (double)(n - 1);
+    double numbers = 2 * (groups * (double)n - 1) * 2 * sizeof(double) +
+                     (stage ? 2 * once * (double)s->optimizer->params->square_blocks * sizeof(double) : 0);
+    return (Forecast){
+        .parameters = (stage < 3 ? n : 1) * own_weights * REAL_BYTES,
+        .gradients = ((whole_gradients ? n : 1) * own_gradients + early) * REAL_BYTES,
+        .optimizer = moments * updated * REAL_BYTES,
+        .all_reduce =
+            numbers + (stage == 0 ? 2 * once * G : 0) + 2 * (groups - 1) * (stage == 0 ? (double)n : 1) * G,
+        .all_gather = stage == 0  ? 0
+                      : stage < 3 ? once * W
+                                  : once * (m * gathered(f) + kept),
+        .reduce_scatter = stage == 0 ? 0 : once * G * (whole_gradients ? 1 : m),
+    };
+}

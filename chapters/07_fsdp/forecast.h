@@ -1,0 +1,25 @@
+/* forecast: what a step keeps on a device and moves between devices, by formula, to be held against what is measured. */
+#ifndef FORECAST_H
+#define FORECAST_H
+
+#include "chapters/07_fsdp/sharded.h"
+
+/* W: the bytes of all weights, padding included; G: those of their gradients, in which a weight with two uses counts
+ * twice; n devices in a group of shards, c groups, m micro-batches a step.
+ *
+ *   kept          stage 0, 1: W and G; 2: W and G/n; 3: W/n and G/n; two moments of every element that is updated here
+ *   moved         all-gather       stages 1, 2: c (n-1) W; 3: c (n-1) times what is gathered, each unit as often as
+ *                                  a pass comes to it and it is not there
+ *                 reduce-scatter   stage 1: c (n-1) G; 2 and 3: m times that
+ *                 all-reduce       stage 0: 2 c (n-1) G; between groups: 2 (c-1) G; and the numbers of the step: tokens and
+ *                                  loss, the norm's sums
+ */
+typedef struct {
+    int64_t parameters, gradients, optimizer;      /* bytes on this device, at their peak */
+    double all_reduce, all_gather, reduce_scatter; /* bytes that all devices send in a step */
+} Forecast;
+
+/* After a step: in stage 3 the order of units is known by then. */
+Forecast forecast_of(const Sharded *s);
+
+#endif

@@ -1,0 +1,120 @@
+/* Chapter 07: fully sharded data parallel. The training of chapter 05, in which each device computes with whole weights but
+ * keeps only a shard of what the training needs: of the optimizer's state (stage 1), of the gradients as well (stage 2), of
+ * the weights as well (stage 3).
+ *
+ *   make ch07                                                        MiniGPT on 8 devices, stage 3
+ *   make ch07 ARGS="--model mlp"                                     first a small network, on 8 devices and on one
+ *   build/mpiexec -n 8 build/07_fsdp --zero-stage 1 --max-steps 100
+ *   build/mpiexec -n 8 build/07_fsdp --sweep all --device-model h100
+ *
+ * The order of ideas: what is cut, and where, in fsdp.c; when weights are gathered and freed, in weights.c; when gradients
+ * are reduced, in gradients.c; a step, in sharded.c, which differs from chapter 05's in four lines; what it keeps and moves,
+ * in forecast.c. */
+#include "chapters/05_data_parallel/run.h"
+#include "chapters/07_fsdp/forecast.h"
+#include "chapters/07_fsdp/fsdp_options.h"
+#include "common/base/platform.h"
+#include "common/base/size_text.h"
+#include "common/run/resume.h"
+
+#include <math.h>
+
+/* The mean loss over the validation windows, of which each device takes a share. */
+static double validate(const Run *run, Sharded *s) {
+    fsdp_check(s->fsdp);
+    const Config *c = &run->config;
+    return evaluate(s->model, run->data, c->eval_windows, c->micro_batch, s->comm);
+}
+
+/* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
+static MetricsRow train(Run *run, Sharded *s) {
+    const Config *c = &run->config;
+    int64_t first = s->optimizer->step, last = run_last_step(run);
+    MetricsRow row = run_begin(run, first, s->next_window);
+    if (first == 0 || first >= last) row.val_loss = validate(run, s);
+    run_first_row(run, &row, s->tape);
+    s->profile = run->account.profile;
+    for (int64_t step = first; step < last; step++) {
+        account_step_begin(&run->account, step + 1);
+        sharded_step(s, step, &row);
+        double seconds = account_step_end(&run->account);
+
+        bool done = run_done(run, step + 1);
+        run_fill_row(run, &row, step + 1, s->next_window, seconds);
+        row.val_loss = done || run_every(c->eval_interval, row.step) ? validate(run, s) : NAN;
+        run_row(run, &row, done);
+        if (done || run_every(c->save_interval, row.step)) { /* all give their parts, rank 0 writes */
+            Parts parts = sharded_parts(s);
+            snapshot_save_parts(c, &parts, run->data->tokenizer, s->next_window);
+        }
+        if (done) break;
+    }
+    return row;
+}
+
+/* ---- around it ---- */
+
+/* Rank 0 reads its newest checkpoint, of a run on any number of devices and of any stage; each device takes its parts. */
+static void resume(const Run *run, Sharded *s) {
+    Checkpoint *checkpoint = NULL;
+    if (run_speaks(run)) checkpoint = resume_open(&run->config, run->data->tokenizer, &s->next_window);
+    Parts parts = sharded_parts(s);
+    snapshot_load_parts(checkpoint, &parts);
+    comm_broadcast(s->comm, NULL, &s->next_window, 2, TYPE_I32, 0); /* halves */
+    if (checkpoint) checkpoint_close(checkpoint);
+    fsdp_updated(s->fsdp);
+}
+
+static void print_row(const char *what, double predicted, double measured) {
+    printf("  %-28s %16.0f %16.0f  %.9g\n", what, predicted, measured,
+           predicted == measured ? 1 : measured / predicted);
+}
+
+/* Bytes by formula and as they were counted: on this device, and sent by all devices in a step. */
+static void print_forecast(const Run *run, const Sharded *s) {
+    Forecast f = forecast_of(s);
+    const int64_t *peak = s->device->memory.peak;
+    StepCount reduce = account_step_count(&run->account, COMM_ALL_REDUCE),
+              gather = account_step_count(&run->account, COMM_ALL_GATHER),
+              scatter = account_step_count(&run->account, COMM_REDUCE_SCATTER);
+    printf("\nbytes                                 predicted         measured  ratio\n");
+    print_row("parameters, on device 0", (double)f.parameters, (double)peak[MEMORY_PARAMETERS]);
+    print_row("gradients", (double)f.gradients, (double)peak[MEMORY_GRADIENTS]);
+    print_row("optimizer", (double)f.optimizer, (double)peak[MEMORY_OPTIMIZER]);
+    if (s->comm->size == 1) return;
+    print_row("all-reduce, of a step", f.all_reduce, reduce.bytes);
+    print_row("all-gather", f.all_gather, gather.bytes);
+    print_row("reduce-scatter", f.reduce_scatter, scatter.bytes);
+}
+
+static void print_sharding(const Sharded *s) {
+    const int64_t *now = s->device->memory.now;
+    printf("  --zero-stage %lld: a device keeps %s of weights, %s of gradients, %s of moments\n",
+           (long long)s->config.zero_stage, size_text((double)now[MEMORY_PARAMETERS]).text,
+           size_text((double)now[MEMORY_GRADIENTS]).text, size_text((double)now[MEMORY_OPTIMIZER]).text);
+}
+
+static void train_gpt(Run *run) {
+    const Config *c = &run->config;
+    run->mesh = mesh_new(run->job.world, (int[MESH_AXES]){0, 1, 1});
+    Sharded *s = sharded_new(c, run->mesh.axis[MESH_DATA], run->job.device, run->data);
+    run_take_folder(run);
+    if (c->resume) resume(run, s);
+    run_print_banner(run);
+    print_sharding(s);
+    MetricsRow row = train(run, s);
+    run_end(run, &row);
+    if (run->account.steps > 0) print_forecast(run, s);
+    run_print_result(run, &row);
+    sharded_delete(s);
+    mesh_close(&run->mesh);
+}
+
+int main(int argc, char **argv) {
+    int devices = platform_ranks();
+    FsdpProgram options = fsdp_options_parse(argc, argv, devices);
+    Run run = run_open("07_fsdp", "MiniGPT, fully sharded: loss by step", &options.run, devices, argc, argv);
+    if (!run_answer(&run)) train_gpt(&run);
+    run_close(&run);
+    return 0;
+}
