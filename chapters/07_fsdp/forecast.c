@@ -18,12 +18,11 @@ static double gathered(const Fsdp *f) {
     return bytes;
 }
 
-/* With several micro-batches each gradient but the first has a place of its own before it is added; those of an embedding and
- * its positions, of a norm's gain and bias, and of a head and its bias are formed together. */
+/* With several micro-batches each gradient but the first has a place of its own before it is added; those of a head and its
+ * bias are formed together. */
 static int64_t largest_gradient(const Sharded *s) {
     const Model *m = s->model;
-    int64_t most = tensor_count(&m->token->data) + (m->position ? tensor_count(&m->position->data) : 0);
-    if (m->head_bias) most = max64(most, tensor_count(&m->head->data) + tensor_count(&m->head_bias->data));
+    int64_t most = m->head_bias ? tensor_count(&m->head->data) + tensor_count(&m->head_bias->data) : 0;
     for (int i = 0; i < m->params.count; i++) most = max64(most, tensor_count(&m->params.items[i]->data));
     return most;
 }
