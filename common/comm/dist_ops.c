@@ -1,6 +1,7 @@
 #include "common/comm/dist_ops.h"
 
 #include "common/tensor/kernels.h"
+#include "common/tensor/places.h"
 
 #include <string.h>
 
@@ -141,31 +142,11 @@ DIST_OP(all_to_all, PLACE_SHARD, PLACE_SHARD, all_to_all, all_to_all);
 
 /* ---- what is refused ---- */
 
-/* How a tensor that is placed one way comes to be placed as an op wants it. */
-static const char *remedy(PlaceKind is, PlaceKind wanted) {
-    static const char *const ways[4][4] = {
-        /* [is][wanted] */
-        [PLACE_REPLICATE] = {[PLACE_SHARD] = "op_split cuts it",
-                             [PLACE_PARTIAL] = "every device has the whole value: nothing is left to add up",
-                             [PLACE_PRIVATE] = "op_copy makes it each device's own"},
-        [PLACE_SHARD] = {[PLACE_REPLICATE] = "op_gather puts the slices together",
-                         [PLACE_PARTIAL] =
-                             "these are slices, not terms of a sum: op_gather puts them together",
-                         [PLACE_PRIVATE] = "op_all_gather puts the slices together"},
-        [PLACE_PARTIAL] = {[PLACE_REPLICATE] = "op_reduce adds the terms up",
-                           [PLACE_SHARD] = "op_reduce_scatter adds the terms up and cuts the sum",
-                           [PLACE_PRIVATE] = "op_reduce adds the terms up, then op_copy"},
-        [PLACE_PRIVATE] = {[PLACE_REPLICATE] =
-                               "each device has a value of its own: is it Replicate, or Partial?",
-                           [PLACE_SHARD] = "each device has a value of its own: is it meant as a slice?",
-                           [PLACE_PARTIAL] = "each device has a value of its own: is it meant as a term?"}};
-    return ways[is][wanted];
-}
-
 void dist_check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted) {
     Place is = x->place[along];
-    CHECK(is.kind == wanted, remedy(is.kind, wanted), "op_%s: '%s' is %s on the mesh axis '%s', must be %s",
-          op, x->name, place_text(is).text, mesh_axis_names[along], place_kind_names[wanted]);
+    CHECK(is.kind == wanted, place_remedy(is.kind, wanted),
+          "op_%s: '%s' is %s on the mesh axis '%s', must be %s", op, x->name, place_text(is).text,
+          mesh_axis_names[along], place_kind_names[wanted]);
 }
 
 /* x can be cut along an axis into n slices. */

@@ -1,28 +1,29 @@
 /* ops: every differentiable operation, forward and backward side by side in ops_*.c.
  *
- * An op makes its output on the tape, appends a node, and returns the output. All activations are Private or
- * Replicate on each mesh axis unless stated; an op that is not linear refuses Partial inputs. B batch, T
- * sequence, C hidden, F feed-forward, H heads, K key/value heads, D head size, V vocabulary. */
+ * An op makes its output on the tape, appends a node, and returns the output. On each axis of the mesh the output is placed
+ * as the input unless stated; an op that is not linear refuses Partial inputs (places.h). B batch, T sequence, C hidden, F feed-forward, H heads, K key/value heads, D head size, V vocabulary. */
 #ifndef OPS_H
 #define OPS_H
 
 #include "common/tensor/tape.h"
 
-/* y (..,N) = x (..,M) weight (M,N) [+ bias (N)]; bias may be NULL. */
+/* y (..,N) = x (..,M) weight (M,N) [+ bias (N)]; bias may be NULL. With a weight Shard(1), x Private gives y Shard(its last axis);
+ * with a weight Shard(0), x Shard(its last axis) gives y Partial, without a bias. */
 Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias);
 
-/* y (..,N) = x (..,N) + bias (N). */
+/* y (..,N) = x (..,N) + bias (N), which is Shard(0) where x is Shard(its last axis), else Replicate. */
 Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias);
 
-/* y = a + b, same shape. */
+/* y = a + b, same shape, placed alike. */
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b);
 
-/* y (..,M+N) = [a (..,M) | b (..,N)], joined along the last axis. */
+/* y (..,M+N) = [a (..,M) | b (..,N)], joined along the last axis; placed alike, or Private and Shard(the last axis): y
+ * is in slices then, each of a device's own parts. */
 Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b);
 
 /* y (B,T,C) = token (V,C)[ids (B,T) - first_id] + position (T,C)[first + t]; position may be NULL. first_id is the id of
- * the table's first row; an id that is not in the table counts as a row of zeros, and has no gradient. The token weight's
- * gradient is its use 0. */
+ * the table's first row; an id that is not in the table counts as a row of zeros, and has no gradient. With token
+ * Shard(0), ids Replicate give y Partial, without position. The token weight's gradient is its use 0. */
 Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, int64_t first_id, Param *position, int64_t first);
 
 /* y (..,C) = gain (C) * (x - mean) / sqrt(variance + eps) + bias (C), over the last axis; bias may be NULL
@@ -54,7 +55,7 @@ Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t
 
 /* Causal attention: qkv (B,T,(H+2K)D) = [queries | keys | values] to (B,T,H D), scores scaled by
  * 1/sqrt(D). Scores are formed a tile at a time and formed again in backward (Dao et al. 2022): no T x T
- * matrix is kept. */
+ * matrix is kept. qkv may be Shard(2): H and K are this device's heads. */
 Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K);
 
 /* Keys and values of one layer while text is generated, each (T,K D); count positions are filled. */
@@ -71,7 +72,7 @@ Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyVa
  * cost a third more); backward multiplies by the seed. `use` is which use of the head weight this is: 1 when
  * it is tied to the embedding. */
 Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, const Tensor *targets);
-/* logits (..,V), forward only. */
+/* logits (..,V), forward only; head (V,C) Shard(0): as op_linear with a weight Shard(1). */
 Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias);
 
 /* The sum of (y - target)^2, a scalar (1) in double. */

@@ -1,6 +1,7 @@
 /* ops: linear, add, embedding, norms, activations, dropout. */
 #include "common/tensor/kernels.h"
 #include "common/tensor/ops.h"
+#include "common/tensor/places.h"
 
 /* x's shape with another last axis */
 static Shape with_columns(const Tensor *x, int64_t columns) {
@@ -37,6 +38,7 @@ Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
     tape_await(x);
     const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
     Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
+    places_of_product("op_linear", x, w, 0, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
     param_release(weight);
     if (bias) param_release(bias);
@@ -69,6 +71,7 @@ static const Op add_op = {"add", add_backward, NULL};
 
 Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
     ASSERT(shape_equal(a->shape, b->shape));
+    places_check_alike("op_add", a, b);
     tape_await(a);
     tape_await(b);
     Tensor *y = tape_tensor(tape, "add", TYPE_REAL, a->shape, a);
@@ -100,6 +103,7 @@ Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b) {
     tape_await(a);
     tape_await(b);
     Tensor *y = tape_tensor(tape, "concat", TYPE_REAL, with_columns(a, columns_a + columns_b), a);
+    places_of_join("op_concat", a, b, y);
     int axis = y->shape.rank - 1;
     KERNELS(tape)->copy_slice(QUEUE(tape), a, 0, y, 0, axis, columns_a, false);
     KERNELS(tape)->copy_slice(QUEUE(tape), b, 0, y, columns_a, axis, columns_b, false);
@@ -123,6 +127,7 @@ Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias) {
     tensor_check_not_partial(x, "op_add_bias");
     tape_await(x);
     const Tensor *b = param_acquire(bias);
+    places_check_row("op_add_bias", x, b);
     ASSERT(tensor_columns(x) == tensor_count(b));
     Tensor *y = tape_tensor(tape, bias->name, TYPE_REAL, x->shape, x);
     KERNELS(tape)->add_row(QUEUE(tape), x, b, y);
@@ -157,6 +162,7 @@ Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, int64_t first_id, Pa
     const Tensor *tok = param_acquire(token), *pos = position ? param_acquire(position) : NULL;
     int64_t B = ids->shape.size[0], T = ids->shape.size[1], C = tensor_columns(tok);
     Tensor *y = tape_tensor(tape, token->name, TYPE_REAL, SHAPE(B, T, C), ids);
+    places_of_look_up("op_embedding", ids, tok, pos, y);
     KERNELS(tape)->embedding(QUEUE(tape), ids, tok, first_id, pos, first, y);
     param_release(token);
     if (position) param_release(position);
@@ -206,6 +212,14 @@ static void rmsnorm_backward(Tape *tape, Node *n) {
 static const Op layernorm_op = {"layernorm", layernorm_backward, norm_backward_param};
 static const Op rmsnorm_op = {"rmsnorm", rmsnorm_backward, norm_backward_param};
 
+/* A norm reads whole rows. */
+static void check_norm(const char *op, const Tensor *x, const Tensor *gain, const Tensor *bias) {
+    tensor_check_not_partial(x, op);
+    places_check_whole(op, x, x->shape.rank - 1, "op_gather puts the slices together");
+    places_check_row(op, x, gain);
+    if (bias) places_check_row(op, x, bias);
+}
+
 /* The node of either norm: backward reads x and the statistics of its rows. */
 static Tensor *norm_node(Tape *tape, const Op *op, Tensor *x, Param *gain, Param *bias, Tensor *y,
                          Tensor *stats) {
@@ -221,23 +235,24 @@ static Tensor *norm_node(Tape *tape, const Op *op, Tensor *x, Param *gain, Param
 }
 
 Tensor *op_layernorm(Tape *tape, Tensor *x, Param *gain, Param *bias, double eps) {
-    tensor_check_not_partial(x, "op_layernorm");
+    const Tensor *g = param_acquire(gain), *b = bias ? param_acquire(bias) : NULL;
+    check_norm("op_layernorm", x, g, b);
     tape_await(x);
     Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
     Tensor *stats = tape_tensor(tape, "layernorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
-    KERNELS(tape)->layernorm(QUEUE(tape), x, param_acquire(gain), bias ? param_acquire(bias) : NULL, eps, y,
-                             stats);
+    KERNELS(tape)->layernorm(QUEUE(tape), x, g, b, eps, y, stats);
     param_release(gain);
     if (bias) param_release(bias);
     return norm_node(tape, &layernorm_op, x, gain, bias, y, stats);
 }
 
 Tensor *op_rmsnorm(Tape *tape, Tensor *x, Param *gain, double eps) {
-    tensor_check_not_partial(x, "op_rmsnorm");
+    const Tensor *g = param_acquire(gain);
+    check_norm("op_rmsnorm", x, g, NULL);
     tape_await(x);
     Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
     Tensor *stats = tape_tensor(tape, "rmsnorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
-    KERNELS(tape)->rmsnorm(QUEUE(tape), x, param_acquire(gain), eps, y, stats);
+    KERNELS(tape)->rmsnorm(QUEUE(tape), x, g, eps, y, stats);
     param_release(gain);
     return norm_node(tape, &rmsnorm_op, x, gain, NULL, y, stats);
 }

@@ -1,6 +1,7 @@
 /* ops: attention, rotary positions, the head with its loss, recomputation. */
 #include "common/tensor/kernels.h"
 #include "common/tensor/ops.h"
+#include "common/tensor/places.h"
 
 #include <string.h>
 
@@ -60,6 +61,8 @@ static const Op attention_op = {"attention", attention_backward, NULL};
 
 Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K) {
     tensor_check_not_partial(qkv, "op_attention");
+    places_check_whole("op_attention", qkv, 1,
+                       "a token attends to all before it: op_all_gather puts the sequence together");
     tape_await(qkv);
     int64_t B = qkv->shape.size[0], T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
     Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(B, T, H * D), qkv);
@@ -119,12 +122,21 @@ static void head_loss_backward_param(Tape *tape, Node *n) {
 
 static const Op head_loss_op = {"head_loss", head_loss_backward_input, head_loss_backward_param};
 
+/* A softmax reads the whole vocabulary. */
+static void check_head(const Tensor *x, const Tensor *head, const Tensor *bias) {
+    static const char hint[] = "where each device has some of the vocabulary, the loss is formed in pieces";
+    places_check_whole("op_head_loss", x, x->shape.rank - 1, "op_all_gather puts the slices together");
+    places_check_replicate("op_head_loss", head, hint);
+    if (bias) places_check_replicate("op_head_loss", bias, hint);
+}
+
 Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, const Tensor *targets) {
     tensor_check_not_partial(x, "op_head_loss");
+    const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
+    check_head(x, w, b);
     tape_await(x);
     const Kernels *k = KERNELS(tape);
     Queue *q = QUEUE(tape);
-    const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
     int64_t rows = tensor_rows(x), chunk = min64(rows, LOSS_CHUNK);
 
     Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
@@ -166,6 +178,7 @@ Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias) {
     Shape shape = x->shape;
     shape.size[shape.rank - 1] = w->shape.size[0];
     Tensor *y = tape_tensor(tape, "logits", TYPE_REAL, shape, x);
+    places_of_product("op_logits", x, w, 1, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, true, b, y, false);
     param_release(head);
     if (bias) param_release(bias);
