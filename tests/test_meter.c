@@ -83,6 +83,19 @@ static void test_kernels(Device *device) {
     cost_is("copy of a slice", 0, 0, 0, 2 * B * 2 * C);
     k->copy_slice(q, &x, 1, &x2, 3, 1, 2, true);
     cost_is("copy of a slice, added to", 0, 0, B * 2 * C, 3 * B * 2 * C);
+    /* of each row of y, all columns but two exist */
+    Tensor top = tensor(device, SHAPE(R)),
+           loss = tensor_new(device, MEMORY_ACTIVATIONS, "loss", TYPE_F64, SHAPE(1)),
+           targets = tensor_new(device, MEMORY_ACTIVATIONS, "targets", TYPE_I32, SHAPE(R));
+    k->zero(q, &loss), k->zero(q, &targets);
+    int64_t real_of_targets = R * 4 / element_bytes(TYPE_REAL);
+    k->row_max(q, &y, F - 2, &top);
+    cost_is("row max", 0, 0, R * (F - 2), R * (F - 2) + R);
+    k->exp_sums(q, &y, F - 2, &top, &targets, 0, 0, &stats);
+    cost_is("sums of exponentials", 0, 0, 3 * R * (F - 2), 2 * R * (F - 2) + 3 * R + real_of_targets);
+    k->split_cross_entropy(q, &y, F - 2, &top, &stats, &targets, 0, 0, &loss);
+    cost_is("cross-entropy of some columns", 0, 0, R * (F - 2),
+            R * (F - 2) + R * F + 3 * R + real_of_targets);
     k->layernorm(q, &x, &gain, NULL, 1e-5, &x2, &stats);
     cost_is("layernorm", 0, 0, 7 * R * C, 2 * R * C + C + 2 * R);
     k->gelu_backward(q, &x, &x2, &x, true);
@@ -95,7 +108,8 @@ static void test_kernels(Device *device) {
     k->attention_backward(q, &x, &qkv, &x2, &lse, H, K, &dqkv, &scratch);
     cost_is("attention backward", B * H * 4 * (2 * T * T * D / 2), B * H * (2 * T * T * D / 2),
             B * H * 5 * T * T / 2 + 2 * R * C, 2 * R * W + 2 * R * C + R * H);
-    Tensor *all[] = {&x, &y, &w, &bias, &x2, &gain, &stats, &qkv, &dqkv, &lse, &scratch};
+    Tensor *all[] = {&x,   &y,    &w,   &bias,    &x2,  &gain, &stats,
+                     &qkv, &dqkv, &lse, &scratch, &top, &loss, &targets};
     for (int i = 0; i < COUNT_OF(all); i++) tensor_free(all[i]);
     meter_detach(device, &meter);
 }

@@ -94,22 +94,35 @@ static inline float exp_real(float x) {
 }
 #endif
 
-/* Softmax of s[0 .. count) in place: s[j] = exp(s[j] - top) / sum. The log-sum-exp of what was there is top + log_sum. */
-typedef struct {
-    real top, log_sum;
-} SoftmaxRow;
-static inline SoftmaxRow softmax_row(real *s, int64_t count) {
-    real top = s[0], sum = 0;
+/* The parts of a softmax, on s[0 .. count): the largest, -inf where there is none; exp(s[j] - top) in place, and the sum
+ * of that; and s[j] *= factor. */
+static inline real row_top(const real *s, int64_t count) {
+    real top = count > 0 ? s[0] : (real)-INFINITY;
 #pragma omp simd reduction(max : top)
     for (int64_t j = 0; j < count; j++) top = s[j] > top ? s[j] : top;
+    return top;
+}
+static inline real row_exp(real *s, real top, int64_t count) {
+    real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < count; j++) {
         s[j] = exp_real(s[j] - top);
         sum += s[j];
     }
-    real inverse = 1 / sum;
+    return sum;
+}
+static inline void row_scale(real *s, real factor, int64_t count) {
 #pragma omp simd
-    for (int64_t j = 0; j < count; j++) s[j] *= inverse;
+    for (int64_t j = 0; j < count; j++) s[j] *= factor;
+}
+
+/* Softmax of s[0 .. count) in place: s[j] = exp(s[j] - top) / sum. The log-sum-exp of what was there is top + log_sum. */
+typedef struct {
+    real top, log_sum;
+} SoftmaxRow;
+static inline SoftmaxRow softmax_row(real *s, int64_t count) {
+    real top = row_top(s, count), sum = row_exp(s, top, count);
+    row_scale(s, 1 / sum, count);
     return (SoftmaxRow){top, (real)log((double)sum)};
 }
 
@@ -172,6 +185,13 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
                    int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
                    Tensor *scratch);
 int64_t cpu_head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, bool backward);
+
+/* cpu/vocabulary.c */
+void cpu_row_max(Queue *q, const Tensor *logits, int64_t columns, Tensor *top);
+void cpu_exp_sums(Queue *q, Tensor *logits, int64_t columns, const Tensor *top, const Tensor *targets,
+                  int64_t first_row, int64_t first_id, Tensor *sums);
+void cpu_split_cross_entropy(Queue *q, Tensor *logits, int64_t columns, const Tensor *top, const Tensor *sums,
+                             const Tensor *targets, int64_t first_row, int64_t first_id, Tensor *loss);
 
 /* cpu/train.c: losses and optimizers */
 void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,

@@ -100,7 +100,23 @@ typedef struct Kernels {
      * sum of -log p(target) over the others, in double and in row order; row_loss (R) is scratch */
     void (*softmax_cross_entropy)(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
                                   Tensor *row_loss, Tensor *loss);
-    /* The same for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them as a matrix
+    /* The same where each device has some columns of the logits (R,V'): of this one's the first `columns` exist, the
+     * others are padding, and column 0 belongs to the id first_id. Three pieces, with all-reduces between them
+     * (Shoeybi et al. 2019, section 3); targets name ids of the whole vocabulary.
+     *
+     * top (R) = the largest of each row, -inf where no column exists: then its maximum over the devices */
+    void (*row_max)(Queue *q, const Tensor *logits, int64_t columns, Tensor *top);
+    /* logits become exp(logit - top); sums (R,2) = [their sum | the target's logit, 0 where it is another device's or
+     * masked]: then their sum over the devices */
+    void (*exp_sums)(Queue *q, Tensor *logits, int64_t columns, const Tensor *top, const Tensor *targets,
+                     int64_t first_row, int64_t first_id, Tensor *sums);
+    /* logits, as exp_sums left them, become this device's columns of softmax - onehot: 0 in padding, and where the
+     * target is negative; loss (1) += the sum over the others of log(sum) + top - the target's logit, in double and in
+     * row order, the same on each device */
+    void (*split_cross_entropy)(Queue *q, Tensor *logits, int64_t columns, const Tensor *top,
+                                const Tensor *sums, const Tensor *targets, int64_t first_row,
+                                int64_t first_id, Tensor *loss);
+    /* softmax_cross_entropy for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them as a matrix
      * of this layout: dx (R,C) is overwritten, dw and dbias (+)= theirs. dx NULL: the loss alone. */
     void (*head_loss)(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
                       int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,

@@ -213,6 +213,31 @@ METERED(softmax_cross_entropy,
         COST(.other = each(logits, false, 5),
              .bytes = 2 * once(logits) + tensor_rows(logits) * element_bytes(TYPE_I32)),
         logits)
+/* In pieces, of which the padding costs nothing but the zeros in it. */
+static int64_t in_columns(const Tensor *logits, int64_t columns, int64_t flops) {
+    return flops * tensor_rows(logits) * columns;
+}
+
+METERED(row_max, (const Tensor *logits, int64_t columns, Tensor *top), (logits, columns, top),
+        COST(.other = in_columns(logits, columns, 1),
+             .bytes = in_columns(logits, columns, element_bytes(TYPE_REAL)) + once(top)),
+        logits)
+METERED(exp_sums,
+        (Tensor * logits, int64_t columns, const Tensor *top, const Tensor *targets, int64_t first_row,
+         int64_t first_id, Tensor *sums),
+        (logits, columns, top, targets, first_row, first_id, sums),
+        COST(.other = in_columns(logits, columns, 3),
+             .bytes = 2 * in_columns(logits, columns, element_bytes(TYPE_REAL)) + once(top) + once(sums) +
+                      tensor_rows(logits) * element_bytes(TYPE_I32)),
+        logits)
+METERED(split_cross_entropy,
+        (Tensor * logits, int64_t columns, const Tensor *top, const Tensor *sums, const Tensor *targets,
+         int64_t first_row, int64_t first_id, Tensor *loss),
+        (logits, columns, top, sums, targets, first_row, first_id, loss),
+        COST(.other = in_columns(logits, columns, 1),
+             .bytes = in_columns(logits, columns, element_bytes(TYPE_REAL)) + once(logits) + once(top) +
+                      once(sums) + tensor_rows(logits) * element_bytes(TYPE_I32)),
+        logits)
 /* Forward one product, backward two; softmax as above. */
 static Cost head_loss_cost(const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *dx,
                            const Tensor *dw, const Tensor *dbias, bool to) {
@@ -282,6 +307,9 @@ static const Kernels kernels_metered = {
     .attention_scratch = attention_scratch,
     .attention_cached = attention_cached,
     .softmax_cross_entropy = softmax_cross_entropy,
+    .row_max = row_max,
+    .exp_sums = exp_sums,
+    .split_cross_entropy = split_cross_entropy,
     .head_loss = head_loss,
     .head_loss_scratch = head_loss_scratch,
     .squared_error = squared_error,
