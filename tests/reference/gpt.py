@@ -9,6 +9,8 @@ parameters, the order [queries | keys | values] and [gate | up] of fused project
     Xavier            Glorot & Bengio 2010            clipping     Pascanu, Mikolov & Bengio 2013
     cosine schedule   Loshchilov & Hutter 2017, without restarts
 """
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,29 +100,48 @@ def rotate(x):
     return x * jnp.asarray(np.cos(angle), x.dtype) + halves_swapped * jnp.asarray(np.sin(angle), x.dtype)
 
 
-def attention(c, p, block, x):
-    B, T, C = x.shape
-    H, K = c["num_attention_heads"], c["num_key_value_heads"]
-    D = C // H
-    q, k, v = jnp.split(apply_linear(p, f"{block}.qkv", x), [H * D, (H + K) * D], axis=-1)
-    q, k, v = q.reshape(B, T, H, D), k.reshape(B, T, K, D), v.reshape(B, T, K, D)
+def attend(c, qkv, heads, key_heads):
+    """qkv (B,T,(heads + 2 key heads) D) -> (B,T,heads D): what the heads of these columns mix."""
+    B, T, columns = qkv.shape
+    D = columns // (heads + 2 * key_heads)
+    q, k, v = jnp.split(qkv, [heads * D, (heads + key_heads) * D], axis=-1)
+    q, k, v = q.reshape(B, T, heads, D), k.reshape(B, T, key_heads, D), v.reshape(B, T, key_heads, D)
     if c["positions"] == "rope":
         q, k = rotate(q), rotate(k)
-    k, v = jnp.repeat(k, H // K, axis=2), jnp.repeat(v, H // K, axis=2)
-    scores = jnp.einsum("bihd,bjhd->bhij", q, k) / np.sqrt(D).astype(x.dtype)
+    k, v = jnp.repeat(k, heads // key_heads, axis=2), jnp.repeat(v, heads // key_heads, axis=2)
+    scores = jnp.einsum("bihd,bjhd->bhij", q, k) / np.sqrt(D).astype(qkv.dtype)
     scores = jnp.where(jnp.tril(jnp.ones((T, T), bool)), scores, -jnp.inf)
-    mixed = jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores, axis=-1), v)
-    return apply_linear(p, f"{block}.attention_out", mixed.reshape(B, T, C))
+    return jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores, axis=-1), v).reshape(B, T, heads * D)
+
+
+def attention(c, p, block, x):
+    qkv = apply_linear(p, f"{block}.qkv", x)
+    mixed = attend(c, qkv, c["num_attention_heads"], c["num_key_value_heads"])
+    return apply_linear(p, f"{block}.attention_out", mixed)
+
+
+def activate(c, h):
+    if c["activation"] == "swiglu":
+        gate, up = jnp.split(h, 2, axis=-1)
+        return jax.nn.silu(gate) * up
+    return jax.nn.relu(h) if c["activation"] == "relu" else jax.nn.gelu(h, approximate=True)
 
 
 def feed_forward(c, p, block, x):
-    h = apply_linear(p, f"{block}.ffn_up", x)
-    if c["activation"] == "swiglu":
-        gate, up = jnp.split(h, 2, axis=-1)
-        h = jax.nn.silu(gate) * up
-    else:
-        h = jax.nn.relu(h) if c["activation"] == "relu" else jax.nn.gelu(h, approximate=True)
-    return apply_linear(p, f"{block}.ffn_down", h)
+    return apply_linear(p, f"{block}.ffn_down", activate(c, apply_linear(p, f"{block}.ffn_up", x)))
+
+
+def blocks(c, x, norm, attention, feed_forward):
+    """The order of the layers, whoever computes them: norm(name, x), attention(block, x), feed_forward(block, x)."""
+    for layer in range(c["num_layers"]):
+        block = f"blocks.{layer}"
+        if c["norm_place"] == "pre":
+            x = x + attention(block, norm(f"{block}.norm1", x))
+            x = x + feed_forward(block, norm(f"{block}.norm2", x))
+        else:
+            x = norm(f"{block}.norm1", x + attention(block, x))
+            x = norm(f"{block}.norm2", x + feed_forward(block, x))
+    return norm("norm_final", x) if c["norm_place"] == "pre" else x
 
 
 def mean_loss(c, p, tokens, targets):
@@ -128,16 +149,7 @@ def mean_loss(c, p, tokens, targets):
     x = p["token.weight"][tokens]
     if c["positions"] == "learned":
         x = x + p["position.weight"][: tokens.shape[1]]
-    for layer in range(c["num_layers"]):
-        block = f"blocks.{layer}"
-        if c["norm_place"] == "pre":
-            x = x + attention(c, p, block, normalise(c, p, f"{block}.norm1", x))
-            x = x + feed_forward(c, p, block, normalise(c, p, f"{block}.norm2", x))
-        else:
-            x = normalise(c, p, f"{block}.norm1", x + attention(c, p, block, x))
-            x = normalise(c, p, f"{block}.norm2", x + feed_forward(c, p, block, x))
-    if c["norm_place"] == "pre":
-        x = normalise(c, p, "norm_final", x)
+    x = blocks(c, x, *(functools.partial(layer, c, p) for layer in (normalise, attention, feed_forward)))
     head = p["token.weight"] if c["tied"] else p["head.weight"]
     log_p = jax.nn.log_softmax(x @ head.T + p.get("head.bias", 0), axis=-1)
     picked = jnp.take_along_axis(log_p, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]

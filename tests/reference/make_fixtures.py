@@ -149,7 +149,8 @@ def write(name, cases):
     text = json.dumps(cases, indent=None, separators=(", ", ": "))
     for before, after in ((', "losses', ',\n "losses'), (', "rates', ',\n "rates'), (', "gradient', ',\n "gradient'),
                           (', "parameters": [', ',\n "parameters": [\n  '), (']], ["', ']],\n  ["'), ('}, {"name', '},\n{"name'),
-                          (', "float', ',\n "float')):  # fmt: skip
+                          (', "float', ',\n "float'), (', "loss"', ',\n "loss"'), (', "devices": [', ',\n "devices": [\n '),
+                          ('"watched": [', '"watched": [\n  '), ('}, {"tensor', '},\n {"tensor')):  # fmt: skip
         text = text.replace(before, after)
     (FIXTURES / name).write_text(text + "\n")
     print(f"{name}: {len(text)} bytes")
