@@ -112,6 +112,7 @@ $(foreach s,$(wildcard tests/test_*.c tests/programs/*.c),$(eval $(call program_
 
 # what `make bench` measures with; products.c is shared by the first two
 BENCHES := train kernels
+SHARDED := $(BUILD)/05_% $(BUILD)/07_% $(BUILD)/08_%
 $(foreach b,$(RANKED_BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(BUILD)/liblessons.a)))
 $(foreach b,$(BENCHES),$(eval $(call program_rule,tests/bench/$(b).c,bench/,$(call objects,tests/bench/products.c))))
 
@@ -159,7 +160,7 @@ test-all: deps ## all of it: every mesh, every variant, long fuzz runs, planted 
 	@tests/install-packages notebooks second-mpi jupyter
 	@tests/run all
 
-bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices $(BUILD)/mpiexec) ## how fast: make bench [BENCH="kernels step train devices"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
+bench: deps $(BENCHES:%=$(BUILD)/bench/%) $(call mpi_only,$(BUILD)/bench/devices $(BUILD)/mpiexec) $(filter $(SHARDED),$(PROGRAMS)) ## how fast: make bench [BENCH="kernels step train devices sharded"] [CASES=tiny] [PYTHON=..] [RESULTS=1]
 	@set -f; "$$PYTHON" tests/bench/bench.py $$BENCH --build $(BUILD) $${CASES:+--cases "$$CASES"} \
 	    $${ROUNDS:+--rounds "$$ROUNDS"} $${RESULTS:+--results tests/bench/RESULTS.md}
 

@@ -1,23 +1,21 @@
 """`make bench`: how fast this code is, against the machine and against JAX and PyTorch. See README.md in this folder.
 
-    python3 tests/bench/bench.py [kernels] [step] [train] [devices] [--cases tiny minigpt] [--rounds 7] [--results FILE]
+    python3 tests/bench/bench.py [kernels] [step] [train] [devices] [sharded] [--cases tiny minigpt] [--rounds 7] [--results F]
 
 All that is compared takes turns, round after round; tables show medians over the rounds, and ratios are taken within a
 round. Needs nothing but Python; the peers run in the same Python and are left out where their package is absent.
 """
 import argparse
-import importlib.util
 import json
 import pathlib
 import platform
-import re
-import shutil
 import statistics
-import sys
 import tempfile
 import time
 
-from workers import RANKS, Absent, Worker, output
+from report import Report, megabytes, spread
+from sharded import sharded
+from workers import RANKS, WARM_UP_TURNS, Worker, output, seconds_of, start_peers, take_turns
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -37,53 +35,6 @@ CASES = {
 }
 DEVICES_CASE = ["--preset", "tiny", "--global-batch-size", "32", "--micro-batch-size", "4"]
 DEVICES, DEVICES_STEPS = (1, 2, 8), 2
-WARM_UP_TURNS = 2
-
-
-# ---- numbers ----
-
-
-def spread(values, form="{:.0f}"):
-    """median (least - most)"""
-    low, high = form.format(min(values)), form.format(max(values))
-    return form.format(statistics.median(values)) + (f" ({low} - {high})" if low != high else "")
-
-
-def megabytes(count):
-    return f"{count * 1e-6:.0f}" if count else "-"
-
-
-class Report:
-    """Prints as it goes and keeps all of it."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, text=""):
-        self.lines.append(text)
-        print(text, flush=True)
-
-    def table(self, head, rows):
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        align = [str.ljust] + [str.rjust] * (len(head) - 1)
-        for row in [head, ["-" * w for w in widths], *rows]:
-            self.say("| " + " | ".join(align[i](cell, widths[i]) for i, cell in enumerate(row)) + " |")
-        self.say()
-
-    def write(self, path, whole):
-        """A report that is not whole replaces its sections in the file, and says in each on what machine it was made."""
-        made = sections("\n".join(self.lines))
-        if not whole and path.exists():
-            (_, head), *parts = made.items()
-            about = head.split("\n\n", 1)[1]
-            made = sections(path.read_text()) | {title: f"{title}\n\n{about}{text[len(title):].lstrip()}" for title, text in parts}
-        path.write_text("".join(made.values()))
-
-
-def sections(text):
-    """title -> text with the title, of a file's sections; what stands before the first belongs to the file's own title"""
-    parts = re.split(r"^(?=### )", text, flags=re.M)
-    return {part.split("\n", 1)[0]: part.rstrip() + "\n\n" for part in parts}
 
 
 # ---- the parts ----
@@ -133,38 +84,6 @@ def peers_of_training(folder):
         ("PyTorch, eager", "torch", ["torch_train.py", folder]),
         ("PyTorch, compiled", "torch", ["torch_train.py", folder, "--compile"]),
     ]
-
-
-def start_peers(report, peers):
-    for name, package, (script, *arguments) in peers:
-        missing = [p for p in (package, "safetensors") if not importlib.util.find_spec(p)]
-        if missing:
-            report.say(f"{name}: skipped, there is no {missing[0]} in {sys.executable} (pip install {missing[0]}, or PYTHON=)\n")
-            continue
-        try:
-            worker = Worker(name, [sys.executable, HERE / "peers" / script, *arguments])
-            worker.ask("step 1")  # which may compile
-            yield worker
-        except Absent as problem:
-            report.say(f"{name}: skipped, {problem}\n")
-
-
-def take_turns(workers, options, steps, each_round=None):
-    """worker -> its answers of each round. Who comes first changes."""
-    answers = {w: [] for w in workers}
-    for turn in range(-WARM_UP_TURNS, options.rounds):
-        first = turn % len(workers)
-        for w in workers[first:] + workers[:first]:
-            answer = w.ask(f"step {steps}")
-            if turn >= 0:
-                answers[w].append(answer)
-        if turn >= 0 and each_round:
-            each_round()
-    return answers
-
-
-def seconds_of(answers):
-    return [a["seconds"] for a in answers]
 
 
 def train(report, options, name):
@@ -273,13 +192,13 @@ def machine(report, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", help="kernels, step, train, devices; all of them by default")
+    parser.add_argument("parts", nargs="*", help="kernels, step, train, devices, sharded; all of them by default")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent.parent / "build")
     parser.add_argument("--results", type=pathlib.Path, help="also write the tables to this file")
     options = parser.parse_args()
-    parts = options.parts or ["kernels", "step", "train", "devices"]
+    parts = options.parts or ["kernels", "step", "train", "devices", "sharded"]
     report = Report()
     report.say("# Results of make bench\n")
     machine(report, options)
@@ -295,6 +214,8 @@ def main():
             train(report, options, name)
     if "devices" in parts:
         devices(report, options)
+    if "sharded" in parts:
+        sharded(report, options)
     if options.results:
         report.write(options.results, whole=not options.parts and options.cases == list(CASES))
 

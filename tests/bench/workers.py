@@ -1,9 +1,14 @@
 """Contestants as resident processes: each keeps its model in memory and works when it is asked to, one at a time, so that
 the others' waiting costs it nothing but their memory."""
+import importlib.util
 import json
 import os
+import pathlib
 import subprocess
+import sys
 import tempfile
+
+WARM_UP_TURNS = 2
 
 
 class Absent(Exception):
@@ -16,9 +21,9 @@ def environment(**more):
     return {**kept, **more}
 
 
-def output(command):
-    """Runs a command to its end; its output."""
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+def output(command, **more):
+    """Runs a command to its end; its output. more: environment variables."""
+    done = subprocess.run(command, env=environment(**more), capture_output=True, text=True)
     if done.returncode:
         raise Absent((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     return done.stdout
@@ -53,3 +58,35 @@ class Worker:
     def end(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def start_peers(report, peers):
+    for name, package, (script, *arguments) in peers:
+        missing = [p for p in (package, "safetensors") if not importlib.util.find_spec(p)]
+        if missing:
+            report.say(f"{name}: skipped, there is no {missing[0]} in {sys.executable} (pip install {missing[0]}, or PYTHON=)\n")
+            continue
+        try:
+            worker = Worker(name, [sys.executable, pathlib.Path(__file__).resolve().parent / "peers" / script, *arguments])
+            worker.ask("step 1")  # which may compile
+            yield worker
+        except Absent as problem:
+            report.say(f"{name}: skipped, {problem}\n")
+
+
+def take_turns(workers, options, steps, each_round=None):
+    """worker -> its answers of each round. Who comes first changes."""
+    answers = {w: [] for w in workers}
+    for turn in range(-WARM_UP_TURNS, options.rounds):
+        first = turn % len(workers)
+        for w in workers[first:] + workers[:first]:
+            answer = w.ask(f"step {steps}")
+            if turn >= 0:
+                answers[w].append(answer)
+        if turn >= 0 and each_round:
+            each_round()
+    return answers
+
+
+def seconds_of(answers):
+    return [a["seconds"] for a in answers]

@@ -2,6 +2,8 @@
 
     python3 tests/bench/peers/jax_train.py CASE --steps 20
     python3 tests/bench/peers/jax_train.py CASE --steps 20 --devices 8       data parallel, on simulated devices
+    python3 tests/bench/peers/jax_train.py CASE --steps 20 --devices 8 --fsdp                        fully sharded
+    python3 tests/bench/peers/jax_train.py CASE --steps 20 --devices 8 --tensor-parallel-size 2      Megatron's shardings
 
 Its settings are those that were the fastest on CPUs here, see tests/bench/README.md.
 """
@@ -12,7 +14,11 @@ import case
 
 parser = case.arguments(__doc__.splitlines()[0])
 parser.add_argument("--devices", type=int, default=1, help="each has a slice of the batch, and all of the model")
+parser.add_argument("--fsdp", action="store_true", help="each has a slice of every parameter and of its moments")
+parser.add_argument("--tensor-parallel-size", type=int, default=1, help="devices that share each layer, and a slice of the batch")
 options = parser.parse_args()
+if options.devices % options.tensor_parallel_size or (options.fsdp and options.tensor_parallel_size > 1):
+    parser.error("--tensor-parallel-size divides --devices, and goes without --fsdp")
 os.environ["JAX_PLATFORMS"] = "cpu"
 if options.devices > 1:
     if options.micro_batch_size:
@@ -37,10 +43,15 @@ def linear(p, name, x):
     return x @ p[f"{name}.weight"] + p.get(f"{name}.bias", 0)
 
 
+def columns(p, name, x):
+    """x (B,T,C) -> (B,T,t,columns / t): a layer whose columns t devices share (fused_columns)."""
+    return jnp.einsum("btc,cgn->btgn", x, p[f"{name}.weight"]) + p.get(f"{name}.bias", 0)
+
+
 def rotate(x):
-    """x (B,T,heads,D): each pair (i, i + D/2) turned by position * 10000^(-2i/D)."""
-    T, D = x.shape[1], x.shape[3]
-    angle = np.outer(np.arange(T), 10000.0 ** (-np.arange(0, D, 2) / D))[None, :, None, :]
+    """x (B,T,t,heads / t,D): each pair (i, i + D/2) turned by position * 10000^(-2i/D)."""
+    T, D = x.shape[1], x.shape[-1]
+    angle = np.outer(np.arange(T), 10000.0 ** (-np.arange(0, D, 2) / D))[None, :, None, None, :]
     cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
     a, b = jnp.split(x, 2, -1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
@@ -48,27 +59,27 @@ def rotate(x):
 
 def attention(c, p, block, x):
     B, T, C = x.shape
-    H, K = c["num_attention_heads"], c["num_key_value_heads"]
+    H, K, t = c["num_attention_heads"], c["num_key_value_heads"], options.tensor_parallel_size
     D = C // H
-    q, k, v = jnp.split(linear(p, f"{block}.qkv", x), [H * D, (H + K) * D], -1)
-    q, k, v = (part.reshape(B, T, -1, D) for part in (q, k, v))
+    q, k, v = jnp.split(columns(p, f"{block}.qkv", x), [H * D // t, (H + K) * D // t], -1)
+    q, k, v = (part.reshape(B, T, t, -1, D) for part in (q, k, v))
     if c["positions"] == "rope":
         q, k = rotate(q), rotate(k)
-    k, v = (jnp.repeat(part, H // K, axis=2) for part in (k, v))
-    scores = jnp.einsum("bihd,bjhd->bhij", q, k) * np.float32(D**-0.5)
+    k, v = (jnp.repeat(part, H // K, axis=3) for part in (k, v))
+    scores = jnp.einsum("bighd,bjghd->bghij", q, k) * np.float32(D**-0.5)
     scores = jnp.where(np.tril(np.ones((T, T), bool)), scores, -jnp.inf)
-    mixed = jnp.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores, -1), v)
+    mixed = jnp.einsum("bghij,bjghd->bighd", jax.nn.softmax(scores, -1), v)
     return linear(p, f"{block}.attention_out", mixed.reshape(B, T, C))
 
 
 def feed_forward(c, p, block, x):
-    h = linear(p, f"{block}.ffn_up", x)
+    h = columns(p, f"{block}.ffn_up", x)
     if c["activation"] == "swiglu":
         gate, up = jnp.split(h, 2, -1)
         h = jax.nn.silu(gate) * up
     else:
         h = jax.nn.relu(h) if c["activation"] == "relu" else jax.nn.gelu(h, approximate=True)
-    return linear(p, f"{block}.ffn_down", h)
+    return linear(p, f"{block}.ffn_down", h.reshape(*x.shape[:2], -1))
 
 
 def mean_loss(c, p, tokens, targets):
@@ -86,7 +97,10 @@ def mean_loss(c, p, tokens, targets):
     if c["norm_place"] == "pre":
         x = normalise(c, p, "norm_final", x)
     logits = x @ p["token.weight" if c["tied"] else "head.weight"].T + p.get("head.bias", 0)
-    picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    if options.tensor_parallel_size > 1:  # the logits stay where they are: no device has those of all words
+        picked = jnp.sum(jnp.where(np.arange(logits.shape[-1]) == targets[..., None], logits, 0), -1)
+    else:
+        picked = jnp.take_along_axis(logits, targets[..., None], -1)[..., 0]
     return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
 
 
@@ -117,17 +131,54 @@ def train_step(c, parts, p, m, v, tokens, targets, number, rate):
     return loss / parts, *adamw(c, p, gradient, m, v, number, rate)
 
 
+# ---- who has what ----
+
+
+def fused_columns(c, weights):
+    """Parts that are fused along the columns, [queries | keys | values] and [gate | up], are cut for t devices each: the
+    last axis becomes (t, its length / t), and device g's heads are queries, keys and values of index g."""
+    t, D = options.tensor_parallel_size, c["hidden_size"] // c["num_attention_heads"]
+    H, K = c["num_attention_heads"] * D, c["num_key_value_heads"] * D
+    parts = {"qkv": [H, H + K], "ffn_up": [c["intermediate_size"]] if c["activation"] == "swiglu" else []}
+    for name, w in weights.items():
+        layer = name.split(".")[-2]
+        if layer in parts:
+            cut = (part.reshape(*w.shape[:-1], t, -1) for part in np.split(w, parts[layer], -1))
+            w = np.concatenate(list(cut), -1)
+        yield name, w
+
+
+def placement(name, w):
+    """Megatron's shardings: columns of the first matrix of a pair, rows of the second, words of the vocabulary. With
+    --fsdp the first axis that the devices divide."""
+    axes = [None] * w.ndim
+    layer, kind = name.split(".")[-2:]
+    if options.fsdp:
+        whole = [i for i, size in enumerate(w.shape) if size % options.devices == 0]
+        axes[whole[0] if whole else 0] = "data" if whole else None
+    elif layer in ("qkv", "ffn_up"):
+        axes[-2] = "tensor"
+    elif layer in ("token", "head") or (layer in ("attention_out", "ffn_down") and kind == "weight"):
+        axes[0] = "tensor"
+    return PartitionSpec(*axes)
+
+
 def main():
     data = case.Case(options.folder)
     c = data.config
     parts = c["global_batch_size"] // (options.micro_batch_size or c["global_batch_size"])
-    mesh = Mesh(jax.devices()[: options.devices], ("data",))
+    mesh = Mesh(np.reshape(jax.devices()[: options.devices], (-1, options.tensor_parallel_size)), ("data", "tensor"))
     everywhere, by_rows = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    state = [{name: jax.device_put(w, everywhere) for name, w in data.weights.items()}]
-    state += [{name: jax.device_put(np.zeros_like(w), everywhere) for name, w in data.weights.items()} for _ in range(2)]
+    weights = dict(fused_columns(c, data.weights))
     del data.weights
-    # where the batch lies is all that the compiler is told of the devices: it adds the all-reduces
-    compiled = jax.jit(functools.partial(train_step, c, parts), donate_argnums=(0, 1, 2), out_shardings=everywhere)
+    places = {name: NamedSharding(mesh, placement(name, w)) for name, w in weights.items()}
+    state = [{name: jax.device_put(w, places[name]) for name, w in weights.items()}]
+    state += [{name: jax.device_put(np.zeros_like(w), places[name]) for name, w in weights.items()} for _ in range(2)]
+    del weights
+    # where the batch and the state lie is all that the compiler is told of the devices: it adds what they tell each other
+    compiled = jax.jit(
+        functools.partial(train_step, c, parts), donate_argnums=(0, 1, 2), out_shardings=(everywhere, *[places] * 3)
+    )
 
     def step(index):
         number, rate = np.float32(index + 1), np.float32(data.rates[index])
@@ -136,6 +187,9 @@ def main():
         return loss  # ready when all of the step is: it is one computation
 
     name = f"JAX {jax.__version__}, " + (f"{options.devices} devices" if options.devices > 1 else "jit")
+    name += ", FSDP" if options.fsdp else ""
+    if options.tensor_parallel_size > 1:
+        name += f", tensor {options.tensor_parallel_size} x data {options.devices // options.tensor_parallel_size}"
     describe = {"name": name, "threads": len(os.sched_getaffinity(0))}
     case.Worker(data, step, describe).main(options.steps)
 
