@@ -228,6 +228,7 @@ static void recompute_backward(Tape *tape, Node *n) {
     x->dropped = false;
     Tensor *y = a->forward(a->context, again, x);
     tape_backward(again, y, n->out->grad);
+    if (x->grad) tape_await(x->grad);
     bool add;
     Tensor *dx = tape_grad(tape, n->in[0], &add);
     if (dx && x->grad && add) KERNELS(tape)->accumulate(QUEUE(tape), x->grad, dx);
