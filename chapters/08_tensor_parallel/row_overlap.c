@@ -1,0 +1,140 @@
+#include "chapters/08_tensor_parallel/row_overlap.h"
+
+#include "common/comm/dist_ops.h"
+#include "common/tensor/kernels.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
+    int64_t columns = tensor_columns(t);
+    return tensor_view(t, first * columns, SHAPE(count, columns));
+}
+
+static Shape with_columns(const Tensor *x, int64_t columns) {
+    Shape shape = x->shape;
+    shape.size[shape.rank - 1] = columns;
+    return shape;
+}
+
+static void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
+    Tensor dw = param_grad_begin(n->param[0], 0, tape->microbatch);
+    KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
+    param_grad_end(n->param[0], 0, tape->microbatch, dw, NULL);
+    if (!n->param[1]) return;
+    Tensor db = param_grad_begin(n->param[1], 0, tape->microbatch);
+    KERNELS(tape)->sum_rows(QUEUE(tape), n->out->grad, &db, false);
+    param_grad_end(n->param[1], 0, tape->microbatch, db, NULL);
+}
+
+/* ---- rows: the sum over the devices in chunks; backward has nothing to send ---- */
+
+static int64_t chunk_rows(int64_t rows, int64_t chunks) { return max64(ceil_div(rows, chunks), 1); }
+
+static void linear_reduce_backward_input(Tape *tape, Node *n) { /* dx += dy W^T: dy is Replicate */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (!dx) return;
+    const Tensor *w = param_acquire(n->param[0]);
+    KERNELS(tape)->matmul(QUEUE(tape), n->out->grad, false, w, true, NULL, dx, add);
+    param_release(n->param[0]);
+}
+
+static const Op linear_reduce_op = {"linear_reduce", linear_reduce_backward_input, linear_backward_param};
+
+Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *weight,
+                         int64_t chunks) {
+    dist_check_place("linear_reduce", along, x, PLACE_SHARD);
+    tape_await(x);
+    Comm *comm = mesh->axis[along];
+    const Tensor *w = param_acquire(weight);
+    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
+    y->place[along] = (Place){PLACE_REPLICATE, 0};
+    int64_t rows = tensor_rows(x), chunk = chunk_rows(rows, chunks), begun = 0;
+    CommRequest **requests = xcalloc((size_t)ceil_div(rows, chunk), sizeof *requests);
+    for (int64_t row = 0; row < rows; row += chunk) {
+        int64_t count = min64(chunk, rows - row);
+        Tensor from = rows_of(x, row, count), to = rows_of(y, row, count);
+        KERNELS(tape)->matmul(QUEUE(tape), &from, false, w, false, NULL, &to, false);
+        requests[begun++] = comm_start_all_reduce(comm, QUEUE(tape), to.data, to.data, tensor_count(&to),
+                                                  TYPE_REAL, REDUCE_SUM);
+    }
+    for (int64_t i = 0; i < begun; i++) comm_wait(comm, QUEUE(tape), requests[i]);
+    free(requests);
+    param_release(weight);
+    Node *n = tape_node(tape, &linear_reduce_op, x, NULL, y);
+    if (!n) return y;
+    n->param[0] = weight;
+    node_save(n, 0, x);
+    return y;
+}
+
+double row_overlap_seconds(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in, int64_t out,
+                           int64_t chunks) {
+    int64_t chunk = chunk_rows(rows, chunks);
+    double formed = 0, end = 0;
+    for (int64_t row = 0; row < rows; row += chunk) {
+        int64_t count = min64(chunk, rows - row), numbers = count * in + in * out + count * out;
+        formed += clock_kernel_seconds(
+            model, (Cost){.product = 2 * count * in * out, .bytes = numbers * element_bytes(TYPE_REAL)});
+        CommCall call = {.kind = COMM_ALL_REDUCE, .type = TYPE_REAL, .count = count * out};
+        end = fmax(formed, end) + clock_collective_seconds(model, comm, &call);
+    }
+    return end;
+}
+
+/* ---- columns: the sum of dx is under way while dW is formed ---- */
+
+typedef struct {
+    Transfer transfer; /* comes first: a tape's Transfer is one of these */
+    Comm *comm;
+    CommRequest *request;
+    Tensor term; /* of a gradient that has other terms: this one; otherwise no data */
+} GradSum;
+
+static void finish_sum(Transfer *transfer) {
+    GradSum *s = (GradSum *)transfer;
+    Tape *tape = transfer->tape;
+    comm_wait(s->comm, QUEUE(tape), s->request);
+    if (!s->term.data) return;
+    KERNELS(tape)->accumulate(QUEUE(tape), &s->term, transfer->tensor);
+    tensor_free(&s->term);
+}
+
+static void copy_linear_backward_input(Tape *tape, Node *n) { /* dx += the sum over the devices of dy W^T */
+    bool add;
+    Tensor *dx = tape_grad(tape, n->in[0], &add);
+    if (!dx) return;
+    GradSum *s = tape_alloc(tape, sizeof *s);
+    *s = (GradSum){.transfer = {.tensor = dx, .finish = finish_sum}, .comm = *(Comm **)n->args};
+    if (add)
+        s->term = tensor_new(tape->device, MEMORY_COMMUNICATION, "gradient to sum", TYPE_REAL, dx->shape);
+    Tensor *own = add ? &s->term : dx;
+    const Tensor *w = param_acquire(n->param[0]);
+    KERNELS(tape)->matmul(QUEUE(tape), n->out->grad, false, w, true, NULL, own, false);
+    param_release(n->param[0]);
+    s->request = comm_start_all_reduce(s->comm, QUEUE(tape), own->data, own->data, tensor_count(own),
+                                       TYPE_REAL, REDUCE_SUM);
+    tape_begin_transfer(tape, &s->transfer, true); /* whoever reads dx waits for it */
+}
+
+static const Op copy_linear_op = {"copy_linear", copy_linear_backward_input, linear_backward_param};
+
+Tensor *op_copy_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *weight, Param *bias) {
+    dist_check_place("copy_linear", along, x, PLACE_REPLICATE);
+    tape_await(x);
+    const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
+    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
+    y->place[along] = (Place){PLACE_SHARD, y->shape.rank - 1};
+    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
+    param_release(weight);
+    if (bias) param_release(bias);
+    Node *n = tape_node(tape, &copy_linear_op, x, NULL, y);
+    if (!n) return y;
+    n->param[0] = weight;
+    n->param[1] = bias;
+    n->args = tape_alloc(tape, sizeof(Comm *));
+    *(Comm **)n->args = mesh->axis[along];
+    node_save(n, 0, x);
+    return y;
+}
