@@ -3,7 +3,7 @@
 #ifndef TENSOR_PARALLEL_TESTS_H
 #define TENSOR_PARALLEL_TESTS_H
 
-#include "chapters/05_data_parallel/data_parallel.h"
+#include "chapters/07_fsdp/fsdp.h"
 #include "chapters/08_tensor_parallel/tensor_parallel.h"
 #include "tests/training.h"
 
@@ -83,7 +83,7 @@ typedef struct {
     TensorParallel *tp;
     Device *device;
     Model *model;
-    DataParallel *dp;
+    Fsdp *fsdp;
     Optimizer *optimizer;
     Tape *tape;
     Batch batch;
@@ -93,11 +93,12 @@ typedef struct {
 static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOptions options) {
     Slot s = {.config = *c, .mesh = mesh, .device = device_new_cpu(0)};
     s.tp = tensor_parallel_new(mesh, &c->model, &options);
-    s.model = tensor_parallel_model(s.tp, s.device, &c->model, c->seed, false);
+    s.model = tensor_parallel_model(s.tp, s.device, &c->model, c->seed, true);
     s.model->recompute = c->recompute;
     start_anywhere(&s.model->params);
-    s.dp = data_parallel_new(&s.model->params, mesh->axis[MESH_DATA], OVERLAP_BUCKET, 30000);
-    s.optimizer = optimizer_new(&s.model->params, c);
+    FsdpOptions sharding = fsdp_options_of(c, mesh->axis[MESH_DATA], NULL);
+    s.fsdp = fsdp_new(&s.model->params, &sharding);
+    s.optimizer = optimizer_new(fsdp_params(s.fsdp), c);
     s.tape = tape_new(s.device, true);
     s.batch = batch_new(s.device, c->micro_batch * c->num_microbatches, c->model.T);
     s.seed = tensor_new(s.device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
@@ -109,13 +110,13 @@ static inline void slot_delete(Slot *s) {
     batch_free(&s->batch);
     tape_delete(s->tape);
     optimizer_delete(s->optimizer);
-    data_parallel_delete(s->dp);
+    fsdp_delete(s->fsdp);
     model_delete(s->model);
     tensor_parallel_delete(s->tp);
     device_delete(s->device);
 }
 
-/* The mean loss of the step's batch; every gradient is complete. */
+/* The mean loss of the step's batch; every gradient of fsdp_params is complete. */
 static inline double slot_gradient(Slot *s, const Dataset *data, int step) {
     const Config *c = &s->config;
     int64_t share = c->micro_batch * c->num_microbatches,
@@ -129,6 +130,7 @@ static inline double slot_gradient(Slot *s, const Dataset *data, int step) {
         Pass pass = tensor_parallel_pass(
             s->tp, &c->model, (Pass){.training = true, .first_sample = first + i * c->micro_batch});
         tape_begin_microbatch(s->tape, i, c->num_microbatches);
+        fsdp_begin(s->fsdp);
         Tensor *x = model_embed(s->model, s->tape, &part.ids, &pass);
         x = model_blocks(s->model, s->tape, x, 0, c->model.L, &pass);
         Tensor *loss = model_loss(s->model, s->tape, x, &part.targets);
@@ -136,10 +138,20 @@ static inline double slot_gradient(Slot *s, const Dataset *data, int step) {
         tape_backward(s->tape, loss, &s->seed);
         tape_reset(s->tape);
     }
-    data_parallel_finish(s->dp);
-    tensor_parallel_finish(s->tp, &s->model->params);
+    fsdp_finish(s->fsdp);
+    tensor_parallel_finish(s->tp, fsdp_params(s->fsdp));
     comm_all_reduce(s->mesh->axis[MESH_DATA], NULL, sums + 1, sums + 1, 1, TYPE_F64, REDUCE_SUM);
     return sums[1] / sums[0];
+}
+
+/* Clips and updates; the norm of the whole gradient. */
+static inline double slot_update(Slot *s, int step) {
+    const Config *c = &s->config;
+    double norm = optimizer_grad_norm_among(s->optimizer, c->zero_stage ? s->mesh->axis[MESH_DATA] : NULL,
+                                            s->mesh->axis[MESH_TENSOR]);
+    optimizer_step(s->optimizer, schedule_lr(c, step), clip_factor(norm, c->grad_clip));
+    fsdp_updated(s->fsdp);
+    return norm;
 }
 
 #endif
