@@ -3,9 +3,6 @@
 #include "common/comm/dist_ops.h"
 #include "common/tensor/kernels.h"
 
-#include <math.h>
-#include <stdlib.h>
-
 /* ---- positions ---- */
 
 static void add_position_backward_input(Tape *tape, Node *n) { /* dx += dy */
@@ -64,39 +61,21 @@ static void head_loss_backward_param(Tape *tape, Node *n) {
 
 static const Op head_loss_op = {"vocabulary_head_loss", head_loss_backward_input, head_loss_backward_param};
 
-/* The logits (R, words and padding) of this device become their gradient, and loss (1) gets what these rows add. Formed on
- * the host as yet. */
-static void cross_entropy(Tape *tape, Comm *comm, Tensor *logits, int64_t first_id, int64_t words,
-                          const Tensor *targets, int64_t first_row, Tensor *loss) {
-    int64_t R = tensor_rows(logits), V = tensor_columns(logits);
-    real *l = tensor_to_host(logits);
-    int32_t *target = xmalloc((size_t)R * 4);
-    tensor_read(targets, first_row, R, target);
-    real *top = xmalloc((size_t)R * sizeof(real)), *sums = xcalloc((size_t)R * 2, sizeof(real));
-    for (int64_t r = 0; r < R; r++) {
-        top[r] = -INFINITY;
-        for (int64_t v = 0; v < words; v++) top[r] = fmax(top[r], l[r * V + v]);
-    }
-    comm_all_reduce(comm, QUEUE(tape), top, top, R, TYPE_REAL, REDUCE_MAX);
-    for (int64_t r = 0; r < R; r++) {
-        int64_t t = target[r] - first_id;
-        if (target[r] >= 0 && t >= 0 && t < words) sums[2 * r + 1] = l[r * V + t] - top[r];
-        for (int64_t v = 0; v < V; v++) {
-            l[r * V + v] = v < words ? exp(l[r * V + v] - top[r]) : 0;
-            sums[2 * r] += l[r * V + v];
-        }
-    }
-    comm_all_reduce(comm, QUEUE(tape), sums, sums, 2 * R, TYPE_REAL, REDUCE_SUM);
-    double total = tensor_scalar(loss);
-    for (int64_t r = 0; r < R; r++) {
-        int64_t t = target[r] - first_id;
-        if (target[r] >= 0) total += log(sums[2 * r]) - sums[2 * r + 1];
-        for (int64_t v = 0; v < V; v++)
-            l[r * V + v] = target[r] < 0 ? 0 : l[r * V + v] / sums[2 * r] - (v == t);
-    }
-    tensor_write(logits, 0, R * V, l);
-    tensor_write(loss, 0, 1, &total);
-    free(l), free(target), free(top), free(sums);
+/* logits (R,V'), of which the first `words` columns exist, become their gradient; loss (1) gets what these rows add. */
+static void cross_entropy(Tape *tape, Comm *comm, Tensor *logits, int64_t words, const Tensor *targets,
+                          int64_t first_row, int64_t first_id, Tensor *loss) {
+    const Kernels *k = KERNELS(tape);
+    Queue *q = QUEUE(tape);
+    int64_t R = tensor_rows(logits);
+    Tensor *top = tape_tensor(tape, "largest logits", TYPE_REAL, SHAPE(R), NULL),
+           *sums = tape_tensor(tape, "sums and targets", TYPE_REAL, SHAPE(R, 2), NULL);
+    k->row_max(q, logits, words, top);
+    comm_all_reduce(comm, q, top->data, top->data, R, TYPE_REAL, REDUCE_MAX);
+    k->exp_sums(q, logits, words, top, targets, first_row, first_id, sums);
+    comm_all_reduce(comm, q, sums->data, sums->data, 2 * R, TYPE_REAL, REDUCE_SUM);
+    k->split_cross_entropy(q, logits, words, top, sums, targets, first_row, first_id, loss);
+    tape_drop(tape, top);
+    tape_drop(tape, sums);
 }
 
 static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
@@ -130,7 +109,7 @@ Tensor *op_vocabulary_head_loss(Tape *tape, const Mesh *mesh, MeshAxis along, Te
         int64_t part = min64(chunk, rows - row);
         Tensor x_rows = rows_of(x, row, part), p = rows_of(logits, 0, part);
         k->matmul(q, &x_rows, false, w, true, b, &p, false);
-        cross_entropy(tape, comm, &p, first_id, words, targets, row, loss);
+        cross_entropy(tape, comm, &p, words, targets, row, first_id, loss);
         if (!a) continue;
         Tensor dx_rows = rows_of(dx, row, part);
         k->matmul(q, &p, false, w, false, NULL, &dx_rows, false);
