@@ -9,16 +9,11 @@
 #include "chapters/05_data_parallel/replica.h"
 #include "common/comm/clock.h"
 #include "common/cpu/device_cpu.h"
-#include "tests/ranks.h"
-#include "tests/tensors.h"
-#include "tests/training.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "tests/records.h"
 
 static Comm *world, *group; /* group: all ranks again, whose counts are those of training alone */
 
-enum { WAYS = 6, STEPS = 20, FEW_STEPS = 3 };
+enum { WAYS = 6, STEPS = RECORD_STEPS, FEW_STEPS = 3 };
 static const struct {
     Overlap overlap;
     int64_t bucket;
@@ -27,80 +22,13 @@ static const struct {
 
 static const double rounding = sizeof(real) == 8 ? 1e-10 : 2e-5;
 
-static Config config_of(const ModelConfig *model, int64_t micro_batch, int64_t microbatches) {
-    Config c = *config_preset("tiny");
-    c.model = *model;
-    c.micro_batch = micro_batch;
-    c.num_microbatches = microbatches;
-    c.data_parallel = world->size;
-    c.global_batch = micro_batch * microbatches * world->size;
-    c.max_steps = STEPS;
-    c.learning_rate = 1e-3;
-    c.grad_clip = 0.5;
-    return c;
-}
-
 static void discard(Replica *r) {
     Device *device = r->device;
     replica_delete(r);
     device_delete(device);
 }
 
-/* ---- a training and what it leaves ---- */
-
-/* What it leaves: all gradients of the first step, as they are before clipping, and all parameters after the last. */
-typedef struct {
-    double losses[STEPS], norms[STEPS];
-    real *gradients, *parameters;
-    int64_t count;
-    int steps;
-} Record;
-
-static Record record_new(const Params *params, int steps) {
-    size_t bytes = (size_t)params_count(params) * sizeof(real);
-    return (Record){.gradients = xmalloc(bytes),
-                    .parameters = xmalloc(bytes),
-                    .count = params_count(params),
-                    .steps = steps};
-}
-
-static void keep(const Params *params, bool gradients, real *to) {
-    for (int i = 0; i < params->count; i++) {
-        const Param *p = params->items[i];
-        tensor_read(gradients ? &p->grad[0] : &p->data, 0, tensor_count(&p->data), to);
-        to += tensor_count(&p->data);
-    }
-}
-
-/* On one device, by code that knows nothing of several (tests/training.h, which is held against JAX elsewhere), with the
- * micro-batches of all. Rank 0 does it, the others are told. */
-static Record train_alone(const Config *config, int steps) {
-    Config c = *config;
-    c.num_microbatches *= c.data_parallel;
-    c.data_parallel = 1;
-    Training t = training_new(&c, c.model.T, 1, 0.2);
-    Record record = record_new(&t.model->params, steps);
-    for (int step = 0; step < steps && world->rank == 0; step++) {
-        training_load(&t, step);
-        record.losses[step] = 0;
-        for (int64_t i = 0; i < c.num_microbatches; i++) {
-            Tensor *loss = training_forward(&t, t.tape, step, i);
-            record.losses[step] += tensor_scalar(loss) / (double)t.batch.real;
-            tape_backward(t.tape, loss, &t.seed);
-            tape_reset(t.tape);
-        }
-        record.norms[step] = optimizer_grad_norm(t.optimizer);
-        if (step == 0) keep(&t.model->params, true, record.gradients);
-        training_update(&t, step);
-    }
-    keep(&t.model->params, false, record.parameters);
-    comm_broadcast(world, NULL, record.losses, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, record.norms, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, record.gradients, record.count, TYPE_REAL, 0);
-    comm_broadcast(world, NULL, record.parameters, record.count, TYPE_REAL, 0);
-    training_delete(&t);
-    return record;
-}
+/* ---- the same on all devices ---- */
 
 static Record train(Replica *r, int steps) {
     Record record = record_new(&r->model->params, steps);
@@ -113,29 +41,6 @@ static Record train(Replica *r, int steps) {
     }
     keep(&r->model->params, false, record.parameters);
     return record;
-}
-
-static void record_free(Record *record) {
-    free(record->gradients);
-    free(record->parameters);
-}
-
-/* ---- the same on all devices ---- */
-
-/* The largest difference, and the largest of b. */
-static double error_of(const real *a, const real *b, int64_t count, double *largest) {
-    double error = 0;
-    for (int64_t i = 0; i < count; i++) {
-        error = worse(error, fabs((double)a[i] - (double)b[i]));
-        *largest = worse(*largest, fabs((double)b[i]));
-    }
-    return error;
-}
-
-static bool same_bits(const Record *a, const Record *b) {
-    size_t bytes = (size_t)a->count * sizeof(real);
-    return !memcmp(a->losses, b->losses, sizeof a->losses) && !memcmp(a->norms, b->norms, sizeof a->norms) &&
-           !memcmp(a->gradients, b->gradients, bytes) && !memcmp(a->parameters, b->parameters, bytes);
 }
 
 static void compare(const char *name, const Config *c, const Dataset *data, const Record *one,
@@ -151,21 +56,17 @@ static void compare(const char *name, const Config *c, const Dataset *data, cons
     ok_on_all(world, moved == steps * 2 * (n - 1) * S, "%s: 2 (n-1) S bytes a step: %.0f of %.0f", name,
               moved / steps, 2 * (n - 1) * S);
     data_parallel_check(r->dp);
-    double largest = 0, largest_parameter = 0, losses = 0;
-    double gradients = error_of(all.gradients, one->gradients, one->count, &largest) / largest;
-    double parameters = error_of(all.parameters, one->parameters, one->count, &largest_parameter);
-    for (int step = 0; step < steps; step++)
-        losses = worse(losses, fabs(all.losses[step] / one->losses[step] - 1));
+    RecordErrors e = record_errors(&all, one);
     if (want_bits) {
         ok_on_all(
             world, same_bits(&all, one),
             "%s: gradients, losses, norms and parameters have the same bits over %d steps (%.1g %.1g %.1g)",
-            name, STEPS, gradients, losses, parameters);
+            name, STEPS, e.gradients, e.losses, e.parameters);
     } else {
-        ok_on_all(world, gradients <= rounding, "%s: raw gradients differ by %.2g of the largest", name,
-                  gradients);
-        ok_on_all(world, losses <= rounding, "%s: losses over %d steps by %.2g", name, steps, losses);
-        ok_on_all(world, parameters <= rounding, "%s: parameters after them by %.2g", name, parameters);
+        ok_on_all(world, e.gradients <= rounding, "%s: raw gradients differ by %.2g of the largest", name,
+                  e.gradients);
+        ok_on_all(world, e.losses <= rounding, "%s: losses over %d steps by %.2g", name, steps, e.losses);
+        ok_on_all(world, e.parameters <= rounding, "%s: parameters after them by %.2g", name, e.parameters);
     }
     record_free(&all);
     discard(r);
@@ -177,9 +78,9 @@ static void test_training(void) {
     const ModelConfig *models[] = {&first, &second};
     for (int m = 0; m < COUNT_OF(models); m++) {
         const char *kind = m ? "tied" : "untied";
-        Config c = config_of(models[m], 1, 1);
+        Config c = record_config(world, models[m], 1, 1);
         RandomTokens tokens = random_tokens(&c, 1, 0.2);
-        Record few = train_alone(&c, FEW_STEPS), one = train_alone(&c, STEPS);
+        Record few = train_alone(world, &c, FEW_STEPS), one = train_alone(world, &c, STEPS);
         for (int w = 0; w < WAYS; w++) {
             c.overlap = ways[w].overlap;
             c.bucket_size = ways[w].bucket;
@@ -190,10 +91,10 @@ static void test_training(void) {
         }
         record_free(&few);
         record_free(&one);
-        c = config_of(models[m], 1, 3);
+        c = record_config(world, models[m], 1, 3);
         c.bucket_size = 30000;
         c.optimizer = OPTIMIZER_SGD; /* Adam's division would hide a factor */
-        one = train_alone(&c, STEPS);
+        one = train_alone(world, &c, STEPS);
         char *name = xprintf("%s, three micro-batches", kind);
         compare(name, &c, &tokens.dataset, &one, false);
         free(name);
@@ -234,7 +135,7 @@ static void gradient_on_many_tapes(Replica *r) {
 static void test_under_way(void) {
     ModelConfig model = awkward_post_norm_model();
     model.tied = true;
-    Config c = config_of(&model, 1, 3);
+    Config c = record_config(world, &model, 1, 3);
     c.overlap = OVERLAP_BACKWARD;
     c.bucket_size = 30000;
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
@@ -260,16 +161,11 @@ static void test_under_way(void) {
 
 /* ---- evaluation: the work is shared, the result is that of one ---- */
 
-static int64_t nine_windows(const Dataset *data, int64_t T) {
-    (void)data, (void)T;
-    return 9;
-}
-
 static void test_evaluation(void) {
     ModelConfig model = awkward_model();
     RandomTokens tokens = {
         {.vocab_size = model.V, .window = random_window, .validation_windows = nine_windows}, 7, 1, 0.2};
-    Config c = config_of(&model, 1, 1);
+    Config c = record_config(world, &model, 1, 1);
     Replica *r = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
     for (int64_t rows = 1; rows <= 4; rows += 3) {
         double all = evaluate(r->model, &tokens.dataset, 0, rows, group);
@@ -284,7 +180,7 @@ static void test_evaluation(void) {
 static void test_broadcast(void) {
     ModelConfig model = awkward_model();
     RandomTokens tokens = {{.vocab_size = model.V, .window = random_window}, 7, 1, 0};
-    Config c = config_of(&model, 1, 1);
+    Config c = record_config(world, &model, 1, 1);
     Replica *a = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
     Replica *b = replica_new(&c, group, device_new_cpu(0), &tokens.dataset);
     MetricsRow row;
@@ -318,7 +214,7 @@ static void test_recurrence(void) {
     ModelConfig model = awkward_model();
     RandomTokens tokens = {{.vocab_size = model.V, .window = random_window}, 7, 1, 0.2};
     for (int w = 0; w < WAYS; w++) {
-        Config c = config_of(&model, 1, 2);
+        Config c = record_config(world, &model, 1, 2);
         c.overlap = ways[w].overlap;
         c.bucket_size = ways[w].bucket;
         Device *device = device_new_cpu(0);

@@ -102,19 +102,25 @@ static inline void training_delete(Training *t) {
     device_delete(t->device);
 }
 
-/* The sum of the loss over one micro-batch, on the tape; the tape is the caller's to run backward
- * and to reset. */
-static inline Tensor *training_forward(Training *t, Tape *tape, int64_t step, int64_t microbatch) {
+/* The sum of the loss over one micro-batch, on the tape, which takes it for `place`; the tape is the caller's to run
+ * backward and to reset. */
+static inline Tensor *training_forward_as(Training *t, Tape *tape, int64_t step, int64_t microbatch,
+                                          Microbatch place) {
     const Config *c = &t->config;
     Batch part = batch_rows(&t->batch, microbatch * c->micro_batch, c->micro_batch);
     Pass pass = {.training = true, .first_sample = step * c->global_batch + microbatch * c->micro_batch};
     /* the tape reads the token ids again in backward: they must outlive this call */
     Tensor *ids = tape_alloc(tape, sizeof *ids);
     *ids = part.ids;
-    tape_begin_microbatch(tape, microbatch, c->num_microbatches);
+    tape_begin_microbatch(tape, place.index, place.count);
     Tensor *x = model_embed(t->model, tape, ids, &pass);
     x = model_blocks(t->model, tape, x, 0, c->model.L, &pass);
     return model_loss(t->model, tape, x, &part.targets);
+}
+
+static inline Tensor *training_forward(Training *t, Tape *tape, int64_t step, int64_t microbatch) {
+    return training_forward_as(t, tape, step, microbatch,
+                               (Microbatch){microbatch, t->config.num_microbatches});
 }
 
 /* Loads the step's batch and sets the seed to 1 / its real targets. */
