@@ -138,6 +138,11 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
     int64_t R = tensor_rows(x), C = tensor_columns(x), V = tensor_rows(w);
     const int32_t *target = cpu_ints(targets) + first_row;
     const real *X = cpu_reals(x), *W = cpu_reals(w), *b = bias ? cpu_reals(bias) : NULL;
+    if (R == 0) { /* sums of nothing */
+        if (dx && !add) cpu_zero(q, dw);
+        if (dx && !add && dbias) cpu_zero(q, dbias);
+        return;
+    }
     Head h;
     head_layout(&h, q, R, C, V, dx != NULL, cpu_reals(scratch));
     PARALLEL(q, R * C > WORTH)

@@ -41,6 +41,12 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
     ASSERT((a_t ? lda : tensor_rows(A)) == M && (b_t ? tensor_rows(B) : ldb) == N &&
            (b_t ? ldb : tensor_rows(B)) == K);
     ASSERT(!bias || (tensor_count(bias) == N && !add));
+    if (M == 0 || N == 0) return;
+    if (K == 0) { /* sums of nothing */
+        if (!add) cpu_zero(q, C);
+        if (bias) cpu_add_row(q, C, bias, C);
+        return;
+    }
     const real *a = cpu_reals(A), *b = cpu_reals(B);
     real *c = cpu_reals(C);
     /* Every tile would transpose its part of B anew: where there are many rows, it is done once. */

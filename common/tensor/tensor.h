@@ -78,7 +78,9 @@ static inline int64_t tensor_count(const Tensor *t) { return shape_count(t->shap
 static inline int64_t tensor_bytes(const Tensor *t) { return tensor_count(t) * element_bytes(t->type); }
 /* The last axis, and the product of all the others: how kernels see a tensor. */
 static inline int64_t tensor_columns(const Tensor *t) { return t->shape.size[t->shape.rank - 1]; }
-static inline int64_t tensor_rows(const Tensor *t) { return tensor_count(t) / max64(tensor_columns(t), 1); }
+static inline int64_t tensor_rows(const Tensor *t) {
+    return shape_count((Shape){t->shape.rank - 1, {t->shape.size[0], t->shape.size[1], t->shape.size[2]}});
+}
 
 /* ---- between a device's memory and the host's: nothing else of the host touches a tensor's elements ---- */
 
