@@ -35,8 +35,8 @@ typedef struct Kernels {
     /* C (M,N) (+)= op(A) op(B) [+ bias (N) on each row, may be NULL]; a_t: A is (K,M), b_t: B is (N,K) */
     void (*matmul)(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias,
                    Tensor *C, bool add);
-    void (*add_row)(Queue *q, const Tensor *x, const Tensor *row,
-                    Tensor *y); /* y (M,N) = x (M,N) + row (N) */
+    /* y (M,N) = x (M,N) + row (N) */
+    void (*add_row)(Queue *q, const Tensor *x, const Tensor *row, Tensor *y);
     /* y (N) (+)= the sum of the rows of x (M,N) */
     void (*sum_rows)(Queue *q, const Tensor *x, Tensor *y, bool add);
 
@@ -116,8 +116,8 @@ typedef struct Kernels {
     void (*split_cross_entropy)(Queue *q, Tensor *logits, int64_t columns, const Tensor *top,
                                 const Tensor *sums, const Tensor *targets, int64_t first_row,
                                 int64_t first_id, Tensor *loss);
-    /* softmax_cross_entropy for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them as a matrix
-     * of this layout: dx (R,C) is overwritten, dw and dbias (+)= theirs. dx NULL: the loss alone. */
+    /* softmax_cross_entropy for logits x w^T [+ bias], x (R,C), w (V,C), bias (V) or NULL, without holding them
+     * as a matrix of this layout: dx (R,C) is overwritten, dw and dbias (+)= theirs. dx NULL: the loss alone. */
     void (*head_loss)(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
                       int64_t first_row, Tensor *dx, Tensor *dw, Tensor *dbias, bool add, Tensor *loss,
                       Tensor *scratch);

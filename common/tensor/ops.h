@@ -1,14 +1,15 @@
 /* ops: every differentiable operation, forward and backward side by side in ops_*.c.
  *
- * An op makes its output on the tape, appends a node, and returns the output. On each axis of the mesh the output is placed
- * as the input unless stated; an op that is not linear refuses Partial inputs (places.h). B batch, T sequence, C hidden, F feed-forward, H heads, K key/value heads, D head size, V vocabulary. */
+ * An op makes its output on the tape, appends a node, and returns the output. On each axis of the mesh the output
+ * is placed as the input unless stated; an op that is not linear refuses Partial inputs (places.h). B batch, T
+ * sequence, C hidden, F feed-forward, H heads, K key/value heads, D head size, V vocabulary. */
 #ifndef OPS_H
 #define OPS_H
 
 #include "common/tensor/tape.h"
 
-/* y (..,N) = x (..,M) weight (M,N) [+ bias (N)]; bias may be NULL. With a weight Shard(1), x Private gives y Shard(its last axis);
- * with a weight Shard(0), x Shard(its last axis) gives y Partial, without a bias. */
+/* y (..,N) = x (..,M) weight (M,N) [+ bias (N)]; bias may be NULL. With a weight Shard(1), x Private gives y
+ * Shard(its last axis); with a weight Shard(0), x Shard(its last axis) gives y Partial, without a bias. */
 Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias);
 
 /* y (..,N) = x (..,N) + bias (N), which is Shard(0) where x is Shard(its last axis), else Replicate. */
