@@ -1,6 +1,7 @@
 #include "chapters/08_tensor_parallel/tensor_parallel.h"
 
 #include "chapters/08_tensor_parallel/row_overlap.h"
+#include "chapters/08_tensor_parallel/slices.h"
 #include "chapters/08_tensor_parallel/vocabulary.h"
 #include "common/comm/dist_ops.h"
 #include "common/tensor/kernels.h"
@@ -20,22 +21,11 @@ static Tensor *last(Tape *tape, Tensor *y, Tensor *x) {
 
 /* ---- parameters: which slice lies here ---- */
 
-/* `size` indices along one axis, of which slice.runs says what they are in the whole. */
-static Param *add_slice(Model *m, const char *name, const char *suffix, Slice slice) {
-    Shape shape = slice.whole;
-    shape.size[slice.axis] = slice.size;
+static Param *named(Model *m, const char *name, const char *suffix, Slice slice) {
     char *full = xprintf("%s%s", name, suffix);
-    Param *p = params_add(&m->params, full, shape);
+    Param *p = params_add_slice(&m->params, full, slice);
     free(full);
-    p->slice = slice;
-    p->data.place[MESH_TENSOR] = (Place){PLACE_SHARD, slice.axis};
     return p;
-}
-
-static void add_run(Slice *slice, int64_t first, int64_t count) {
-    slice->first[slice->runs] = first;
-    slice->count[slice->runs++] = count;
-    slice->size += count;
 }
 
 /* Of each of the fused matrices, in their order along the columns, this device's piece: a fused qkv gives heads of
@@ -44,7 +34,7 @@ static void cut_columns(const TensorParallel *tp, const LinearPlan *plan, int pa
     int64_t begin = 0;
     for (int i = 0; i < parts; i++) {
         int64_t share = plan->part_sizes[i] / devices(tp);
-        add_run(slice, begin + rank(tp) * share, share);
+        slice_add(slice, begin + rank(tp) * share, share);
         begin += plan->part_sizes[i];
     }
 }
@@ -53,7 +43,7 @@ static void cut_columns(const TensorParallel *tp, const LinearPlan *plan, int pa
 static void cut_shared_head(const TensorParallel *tp, const Model *m, const LinearPlan *plan, Slice *slice) {
     int64_t D = m->config.C / m->config.H, begin = plan->part_sizes[0];
     for (int i = 1; i < plan->parts; i++) {
-        add_run(slice, begin + rank(tp) * m->config.K / devices(tp) * D, D);
+        slice_add(slice, begin + rank(tp) * m->config.K / devices(tp) * D, D);
         begin += plan->part_sizes[i];
     }
 }
@@ -63,14 +53,14 @@ static void add_columns(Model *m, Linear *layer, const LinearPlan *plan, Slice c
     columns.whole = SHAPE(plan->in, plan->out);
     columns.axis = 1;
     layer->split = SPLIT_COLUMNS;
-    layer->weight = add_slice(m, plan->name, ".weight", columns);
+    layer->weight = named(m, plan->name, ".weight", columns);
     layer->weight->in_matmul = true;
     layer->weight->replica = replica;
     param_start(layer->weight, plan->start);
     if (!plan->bias) return;
     columns.whole = SHAPE(plan->out);
     columns.axis = 0;
-    layer->bias = add_slice(m, plan->name, ".bias", columns);
+    layer->bias = named(m, plan->name, ".bias", columns);
     layer->bias->replica = replica;
     param_start(layer->bias, (Start){START_CONSTANT, 0, 0});
 }
@@ -89,16 +79,14 @@ static void column_create(Model *m, Linear *layer, const LinearPlan *plan) {
 
 static void row_create(Model *m, Linear *layer, const LinearPlan *plan) {
     TensorParallel *tp = of(m);
-    int64_t share = plan->in / devices(tp);
-    Slice rows = {.whole = SHAPE(plan->in, plan->out), .axis = 0};
-    add_run(&rows, rank(tp) * share, share);
     layer->split = SPLIT_ROWS;
-    layer->weight = add_slice(m, plan->name, ".weight", rows);
+    layer->weight =
+        named(m, plan->name, ".weight", slice_share(SHAPE(plan->in, plan->out), 0, rank(tp), devices(tp)));
     layer->weight->in_matmul = true;
     param_start(layer->weight, plan->start);
     if (!plan->bias) return;
     char *name = xprintf("%s.bias", plan->name);
-    layer->bias = params_add(&m->params, name, SHAPE(plan->out));
+    layer->bias = params_add_copy(&m->params, name, SHAPE(plan->out), rank(tp));
     free(name);
     param_start(layer->bias, (Start){START_CONSTANT, 0, 0});
 }
@@ -107,14 +95,14 @@ static void linear_create(Model *m, Linear *layer, const LinearPlan *plan) {
     (plan->split == SPLIT_COLUMNS ? column_create : row_create)(m, layer, plan);
 }
 
-/* Rows of the table, the last device's padded: a row of zeros that no token has. */
+/* Rows of the table; those of the last devices are padded: rows of zeros that no token has. */
 static Param *vocabulary_create(Model *m, const char *name, Shape whole) {
     TensorParallel *tp = of(m);
-    int64_t V = whole.size[0], rows = ceil_div(V, devices(tp)), first = rank(tp) * rows;
-    Slice slice = {.whole = whole, .axis = 0};
-    add_run(&slice, min64(first, V), max64(min64(V - first, rows), 0));
+    int64_t V = whole.size[0], rows = ceil_div(V, devices(tp)), first = min64(rank(tp) * rows, V);
+    Slice slice = slice_of(whole, 0);
+    slice_add(&slice, first, min64(V - first, rows));
     slice.size = rows;
-    return add_slice(m, name, "", slice);
+    return named(m, name, "", slice);
 }
 
 static int64_t first_id(const Param *table) { return table->slice.first[0]; }
@@ -209,7 +197,8 @@ Model *tensor_parallel_model(TensorParallel *tp, Device *device, const ModelConf
     Model *m = model_new_of(device, config, seed, &layers_tensor_parallel, tp, planned);
     m->heads = config->H / devices(tp);
     m->key_value_heads = max64(config->K / devices(tp), 1);
-    for (int i = 0; i < m->params.count; i++) {
+    for (int i = 0; i < m->params.count;
+         i++) { /* norms and the position table, which the model made itself */
         Param *p = m->params.items[i];
         if (p->data.place[MESH_TENSOR].kind == PLACE_REPLICATE) p->replica = rank(tp);
     }
