@@ -4,8 +4,11 @@
 #define TENSOR_PARALLEL_TESTS_H
 
 #include "chapters/07_fsdp/fsdp.h"
-#include "chapters/08_tensor_parallel/tensor_parallel.h"
+#include "chapters/08_tensor_parallel/mistakes.h"
 #include "tests/training.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* ---- the models ---- */
 
@@ -90,9 +93,11 @@ typedef struct {
     Tensor seed;
 } Slot;
 
-static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOptions options) {
+static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOptions options,
+                            TensorMistake mistake) {
     Slot s = {.config = *c, .mesh = mesh, .device = device_new_cpu(0)};
     s.tp = tensor_parallel_new(mesh, &c->model, &options);
+    if (mistake != MISTAKE_NONE) tensor_parallel_plant(s.tp, mistake);
     s.model = tensor_parallel_model(s.tp, s.device, &c->model, c->seed, true);
     s.model->recompute = c->recompute;
     start_anywhere(&s.model->params);
@@ -152,6 +157,30 @@ static inline double slot_update(Slot *s, int step) {
     optimizer_step(s->optimizer, schedule_lr(c, step), clip_factor(norm, c->grad_clip));
     fsdp_updated(s->fsdp);
     return norm;
+}
+
+/* Parameters that several devices hold have the same bits on them. */
+static inline bool same_on(Comm *comm, uint64_t hash) {
+    uint64_t *all = xmalloc((size_t)comm->size * sizeof *all);
+    comm_all_gather(comm, NULL, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
+    bool same = true;
+    for (int r = 0; r < comm->size; r++) same &= all[r] == hash;
+    free(all);
+    return same;
+}
+
+static inline bool replicas_are_equal(const Slot *s) {
+    uint64_t whole = 0, head = 0;
+    for (int i = 0; i < s->model->params.count; i++) {
+        Param *p = s->model->params.items[i];
+        const Tensor *data = param_acquire(p);
+        if (p->data.place[MESH_TENSOR].kind == PLACE_REPLICATE) whole = tensor_hash(data, whole);
+        if (strstr(p->name, ".qkv.") && p->slice.runs == 2) head = tensor_hash(data, head);
+        param_release(p);
+    }
+    fsdp_check(s->fsdp);
+    bool same = same_on(s->mesh->axis[MESH_TENSOR], whole);
+    return s->tp->same_head ? same_on(s->tp->same_head, head) && same : same;
 }
 
 #endif

@@ -51,7 +51,8 @@ static void test_bytes(const Mesh *mesh, int which, bool sequence_parallel) {
     ModelConfig model = model_of(which, mesh->size[MESH_TENSOR], &kind);
     Config c = config_of(&model, 1);
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
-    Slot s = slot_new(&c, mesh, (TensorParallelOptions){.sequence_parallel = sequence_parallel});
+    Slot s =
+        slot_new(&c, mesh, (TensorParallelOptions){.sequence_parallel = sequence_parallel}, MISTAKE_NONE);
     tensor_set_scalar(&s.seed, 1);
     batch_load(&s.batch, &tokens.dataset, SPLIT_TRAIN, 0);
     Batch part = batch_rows(&s.batch, 0, c.micro_batch);
@@ -132,7 +133,7 @@ static void test_text(const Mesh *mesh, int which) {
     model.init_deviation = 0.5; /* so that what comes depends on what came */
     Config c = config_of(&model, 1);
     model.T = c.model.T = 40;
-    Slot s = slot_new(&c, mesh, (TensorParallelOptions){0});
+    Slot s = slot_new(&c, mesh, (TensorParallelOptions){0}, MISTAKE_NONE);
     Device *device = device_new_cpu(0);
     Model *alone = model_new(device, &model, c.seed, &layers_serial);
     start_anywhere(&alone->params);

@@ -89,33 +89,9 @@ static double compare_tensors(const Slot *s, const Params *whole, bool gradients
     return error / largest;
 }
 
-/* Parameters that several devices hold have the same bits on them. */
-static bool same_on(Comm *comm, uint64_t hash) {
-    uint64_t *all = xmalloc((size_t)comm->size * sizeof *all);
-    comm_all_gather(comm, NULL, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
-    bool same = true;
-    for (int r = 0; r < comm->size; r++) same &= all[r] == hash;
-    free(all);
-    return same;
-}
-
-static bool replicas_are_equal(const Slot *s) {
-    uint64_t whole = 0, head = 0;
-    for (int i = 0; i < s->model->params.count; i++) {
-        Param *p = s->model->params.items[i];
-        const Tensor *data = param_acquire(p);
-        if (p->data.place[MESH_TENSOR].kind == PLACE_REPLICATE) whole = tensor_hash(data, whole);
-        if (strstr(p->name, ".qkv.") && p->slice.runs == 2) head = tensor_hash(data, head);
-        param_release(p);
-    }
-    fsdp_check(s->fsdp);
-    bool same = same_on(s->mesh->axis[MESH_TENSOR], whole);
-    return s->tp->same_head ? same_on(s->tp->same_head, head) && same : same;
-}
-
 static void train_and_compare(const char *name, const Config *c, Mesh *mesh, TensorParallelOptions options,
                               const Training *alone, const Record *one) {
-    Slot s = slot_new(c, mesh, options);
+    Slot s = slot_new(c, mesh, options, MISTAKE_NONE);
     const Params *whole = &alone->model->params;
     const char *where;
     double losses = 0, norms = 0;

@@ -1,10 +1,9 @@
 /* TEST variants: float asan
- * Models that cannot be cut over so many devices are refused in one line, with the nearest sizes that can: and those can. */
-#include "chapters/08_tensor_parallel/tensor_parallel.h"
+ * Models that cannot be cut over so many devices are refused in one line, with the nearest sizes that can. And mistakes that
+ * a placement gives away are refused by an op, before they do harm. */
+#include "tests/expect_exit.h"
 #include "tests/tap.h"
-
-#include <stdlib.h>
-#include <string.h>
+#include "tests/tensor_parallel.h"
 
 static const ModelConfig fine = {.V = 307, .C = 48, .F = 96, .L = 1, .H = 8, .K = 2, .T = 64};
 
@@ -22,6 +21,24 @@ static void is_taken(ModelConfig m, int t, bool sequence_parallel, const char *n
          *problem = tensor_parallel_problem(&m, t, &(TensorParallelOptions){sequence_parallel, 0}, &hint);
     ok(!problem, "%s: %s", name, problem ? problem : "is taken");
     free(problem);
+}
+
+/* One step with a planted mistake. */
+static void step_with(void *mistake) {
+    Mesh mesh = mesh_new(comm_self(), (int[MESH_AXES]){1, 1, 1});
+    const char *kind;
+    ModelConfig model = model_of(2, 1, &kind);
+    Config c = config_of(&model, 1);
+    RandomTokens tokens = random_tokens(&c, 1, 0.2);
+    Slot s = slot_new(&c, &mesh, (TensorParallelOptions){0}, *(TensorMistake *)mistake);
+    slot_gradient(&s, &tokens.dataset, 0);
+    exit(0);
+}
+
+static void is_given_away(TensorMistake mistake, const char *line) {
+    Exit e = expect_exit(step_with, &mistake);
+    ok(tensor_mistakes[mistake].found == FOUND_REFUSED && refused(&e, 1, line), "%s: %s",
+       tensor_mistakes[mistake].what, e.text);
 }
 
 int main(void) {
@@ -56,5 +73,13 @@ int main(void) {
     is_refused(fine, 2, (TensorParallelOptions){true, 4},
                "--overlap-tensor cuts all-reduces into pieces, and with --sequence-parallel there are none",
                "leave one of them out");
+    TensorMistake none = MISTAKE_NONE;
+    Exit e = expect_exit(step_with, &none);
+    ok(e.status == 0, "without a mistake nothing is refused");
+    is_given_away(MISTAKE_COPY,
+                  "op_linear: 'position.weight' is Replicate on the mesh axis 'tensor', must be Private");
+    is_given_away(MISTAKE_REDUCE, "op_add: ");
+    is_given_away(MISTAKE_BIAS,
+                  "op_linear: 'blocks.0.attention_out.bias' would be added once for each device");
     return tap_done();
 }

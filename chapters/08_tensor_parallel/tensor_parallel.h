@@ -38,6 +38,8 @@ typedef struct {
     const Mesh *mesh;
     TensorParallelOptions options;
     Comm *same_head; /* those that hold the same key/value head; NULL: nobody else does */
+    const LayerTable *layers;
+    bool unsummed; /* a planted mistake (mistakes.h) */
 } TensorParallel;
 
 /* NULL, or why such a model cannot be cut over t devices, with *hint: the nearest sizes that can. The caller frees both.
