@@ -94,7 +94,7 @@ typedef struct {
 } Slot;
 
 static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOptions options,
-                            TensorMistake mistake) {
+                            Mistake mistake) {
     Slot s = {.config = *c, .mesh = mesh, .device = device_new_cpu(0)};
     s.tp = tensor_parallel_new(mesh, &c->model, &options);
     if (mistake != MISTAKE_NONE) tensor_parallel_plant(s.tp, mistake);

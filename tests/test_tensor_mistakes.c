@@ -20,7 +20,7 @@ static void alone(const Config *c, double *loss, double *norm) {
     training_delete(&t);
 }
 
-static void test_mistake(const Mesh *mesh, TensorMistake mistake, int which, bool sequence_parallel) {
+static void test_mistake(const Mesh *mesh, Mistake mistake, int which, bool sequence_parallel) {
     const char *kind;
     ModelConfig model = model_of(which, mesh->size[MESH_TENSOR], &kind);
     Config c = config_of(&model, 1);
@@ -33,12 +33,12 @@ static void test_mistake(const Mesh *mesh, TensorMistake mistake, int which, boo
     int32_t equal = replicas_are_equal(&s), is_one = loss_off <= 1e-10 && norm_off <= 1e-10;
     comm_all_reduce(world, NULL, &equal, &equal, 1, TYPE_I32, REDUCE_SUM);
     equal = equal == world->size;
-    MistakeFound want = tensor_mistakes[mistake].found;
+    MistakeFound want = mistake_texts[mistake].found;
     ok_on_all(world,
               mistake == MISTAKE_NONE  ? equal && is_one
               : want == FOUND_REPLICAS ? !equal
                                        : equal && !is_one,
-              "%s: %s: replicas %s, loss off by %.1g, norm by %.1g", kind, tensor_mistakes[mistake].what,
+              "%s: %s: replicas %s, loss off by %.1g, norm by %.1g", kind, mistake_texts[mistake].what,
               equal ? "equal" : "differ", loss_off, norm_off);
     slot_delete(&s);
 }

@@ -1,6 +1,7 @@
 /* TEST variants: float asan
  * Models that cannot be cut over so many devices are refused in one line, with the nearest sizes that can. And mistakes that
  * a placement gives away are refused by an op, before they do harm. */
+#define _GNU_SOURCE
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 #include "tests/tensor_parallel.h"
@@ -30,15 +31,15 @@ static void step_with(void *mistake) {
     ModelConfig model = model_of(2, 1, &kind);
     Config c = config_of(&model, 1);
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
-    Slot s = slot_new(&c, &mesh, (TensorParallelOptions){0}, *(TensorMistake *)mistake);
+    Slot s = slot_new(&c, &mesh, (TensorParallelOptions){0}, *(Mistake *)mistake);
     slot_gradient(&s, &tokens.dataset, 0);
     exit(0);
 }
 
-static void is_given_away(TensorMistake mistake, const char *line) {
+static void is_given_away(Mistake mistake, const char *line) {
     Exit e = expect_exit(step_with, &mistake);
-    ok(tensor_mistakes[mistake].found == FOUND_REFUSED && refused(&e, 1, line), "%s: %s",
-       tensor_mistakes[mistake].what, e.text);
+    ok(mistake_texts[mistake].found == FOUND_REFUSED && refused(&e, 1, line), "%s: %s",
+       mistake_texts[mistake].what, e.text);
 }
 
 int main(void) {
@@ -73,7 +74,7 @@ int main(void) {
     is_refused(fine, 2, (TensorParallelOptions){true, 4},
                "--overlap-tensor cuts all-reduces into pieces, and with --sequence-parallel there are none",
                "leave one of them out");
-    TensorMistake none = MISTAKE_NONE;
+    Mistake none = MISTAKE_NONE;
     Exit e = expect_exit(step_with, &none);
     ok(e.status == 0, "without a mistake nothing is refused");
     is_given_away(MISTAKE_COPY,

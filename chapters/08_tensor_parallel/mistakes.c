@@ -2,7 +2,7 @@
 
 #include "common/comm/dist_ops.h"
 
-const MistakeText tensor_mistakes[MISTAKES] = {
+const MistakeText mistake_texts[MISTAKES] = {
     [MISTAKE_NONE] = {"nothing is wrong", FOUND_REFUSED},
     [MISTAKE_COPY] = {"f is left out: columns multiply x itself, and nobody adds up its gradient",
                       FOUND_REFUSED},
@@ -87,7 +87,7 @@ static Tensor *with_padding(Model *m, Tape *tape, Tensor *x, const Tensor *targe
     return loss;
 }
 
-void tensor_parallel_plant(TensorParallel *tp, TensorMistake mistake) {
+void tensor_parallel_plant(TensorParallel *tp, Mistake mistake) {
     static LayerTable layers;
     layers = layers_tensor_parallel;
     switch (mistake) {

@@ -19,8 +19,8 @@ typedef enum {
     MISTAKE_FUSED,
     MISTAKE_PADDING,
     MISTAKES
-} TensorMistake;
-#define TENSOR_MISTAKE_NAMES                                                                                 \
+} Mistake;
+#define MISTAKE_NAMES                                                                                        \
     "none|copy|copy-unchecked|reduce|reduce-unchecked|bias|unsummed|fused|padding" /* for a flag */
 
 typedef enum {
@@ -32,9 +32,9 @@ typedef struct {
     const char *what;
     MistakeFound found;
 } MistakeText;
-extern const MistakeText tensor_mistakes[MISTAKES];
+extern const MistakeText mistake_texts[MISTAKES];
 
 /* Before tensor_parallel_model. */
-void tensor_parallel_plant(TensorParallel *tp, TensorMistake mistake);
+void tensor_parallel_plant(TensorParallel *tp, Mistake mistake);
 
 #endif
