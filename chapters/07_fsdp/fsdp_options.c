@@ -13,15 +13,19 @@ static const Flag flags[] = {
     WAVES_FLAGS(FsdpProgram, waves),
 };
 
+/* All that the chapter is about. */
+static void prefer(Config *preset) { preset->zero_stage = 3; }
+
 FsdpProgram fsdp_options_parse(int argc, char **argv, int devices) {
     Program program = {
         .about = "trains a MiniGPT on several devices that each keep a shard of it",
-        .example = "--zero-stage 3 --max-steps 200",
+        .example = "--zero-stage 2 --max-steps 200",
         .groups = ARGS_ONE_DEVICE | ARGS_CLOCK | ARGS_OVERLAP | ARGS_SHARDING,
         .own = flags,
         .own_count = COUNT_OF(flags),
         .values = &options,
         .devices = devices,
+        .prefer = prefer,
     };
     options.run = args_parse(argc, argv, &program);
     const Config *c = &options.run;

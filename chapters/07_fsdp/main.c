@@ -13,8 +13,10 @@
 #include "chapters/05_data_parallel/run.h"
 #include "chapters/07_fsdp/forecast.h"
 #include "chapters/07_fsdp/fsdp_options.h"
+#include "chapters/07_fsdp/waves_sharded.h"
 #include "common/base/platform.h"
 #include "common/base/size_text.h"
+#include "common/draw/pictures.h"
 #include "common/run/resume.h"
 
 #include <math.h>
@@ -114,7 +116,13 @@ int main(int argc, char **argv) {
     int devices = platform_ranks();
     FsdpProgram options = fsdp_options_parse(argc, argv, devices);
     Run run = run_open("07_fsdp", "MiniGPT, fully sharded: loss by step", &options.run, devices, argc, argv);
-    if (!run_answer(&run)) train_gpt(&run);
+    bool right = true;
+    if (options.model == SHARDED_MLP) {
+        right = waves_sharded(&run.config, &options.waves, run.job.world, run.job.device);
+        pictures_print_place(run.config.output_dir, NULL, NULL);
+    } else if (!run_answer(&run)) {
+        train_gpt(&run);
+    }
     run_close(&run);
-    return 0;
+    return right ? 0 : 1;
 }

@@ -189,15 +189,16 @@ Config args_parse(int argc, char **argv, const Program *program) {
     Config chosen = {.preset = "tiny"};
     for (int i = 0; i < count; i++)
         if (given[i].found.flag->kind == FLAG_PRESET) set(&given[i], &chosen);
-    const Config *preset = config_preset(chosen.preset);
+    Config preset = *config_preset(chosen.preset);
+    if (program->prefer) program->prefer(&preset);
     static char *output_dir; /* lives as long as the program */
     free(output_dir);
     output_dir = xprintf("runs/%s", base_program());
-    Config config = *preset;
+    Config config = preset;
     config.output_dir = output_dir;
     config.data_parallel = data_parallel(&config, program->devices);
     if (help) {
-        let_follow(&config, preset, NULL, 0);
+        let_follow(&config, &preset, NULL, 0);
         config_check(&config);
         if (speaks) args_help(argv[0], program, &config);
         exit(0);
@@ -209,7 +210,7 @@ Config args_parse(int argc, char **argv, const Program *program) {
         exit(0);
     }
     config.data_parallel = data_parallel(&config, program->devices);
-    let_follow(&config, preset, given, count);
+    let_follow(&config, &preset, given, count);
     config_check(&config);
     free(given);
     return config;

@@ -21,8 +21,9 @@ typedef struct {
     unsigned groups;     /* the ArgsGroups it uses, or-ed */
     const Flag *own;     /* flags of this program alone; their defaults are what `values` holds at first */
     int own_count;
-    void *values; /* what the offsets of `own` count from */
-    int devices;  /* how many run the program; 0 counts as 1 */
+    void *values;                   /* what the offsets of `own` count from */
+    int devices;                    /* how many run the program; 0 counts as 1 */
+    void (*prefer)(Config *preset); /* what of any preset is another for this program; NULL: nothing */
 } Program;
 
 /* Also sets the name that messages carry. The result may point into argv. */
