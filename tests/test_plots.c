@@ -119,6 +119,38 @@ static void test_texts_apart(void) {
     free(svg);
 }
 
+/* ---- stacks ---- */
+
+static void test_stacks(void) {
+    const double x[] = {0, 1, 3}, all[] = {5, 9, 7}, part[] = {4, 3, 6};
+    const PlotMark marks[] = {
+        {0, 0, "a 'left' bar"}, {1, 0, "middle"}, {3, 0, "right"}, {0.5, 1, "both of them"}};
+    PlotSeries bars[] = {{"all", x, all, 3, PLOT_BARS, 0, NULL}, {"part", x, part, 3, PLOT_BARS, 0, NULL}};
+    Plot plot = {.series = bars, .series_count = 2, .marks = marks, .mark_count = COUNT_OF(marks)};
+    double left_x, left_y, below_x, below_y, zero_x, zero_y;
+    char *svg = svg_of(&plot);
+    ok(svg_text_place(svg, "a 'left' bar", &left_x, &left_y) && strstr(svg, ">right<") &&
+           !strstr(svg, ">0.5<"),
+       "bars: texts in place of numbers");
+    ok(svg_text_place(svg, "both of them", &below_x, &below_y) && below_x > left_x && below_y > left_y + 15,
+       "... and a second line of them, between two bars and below the first");
+    ok(svg_text_place(svg, "0", &zero_x, &zero_y) && strstr(svg, ">8<") && !strstr(svg, ">-"),
+       "... from 0 on, though none is below 3");
+    free(svg);
+    /* the key does not fit above, and no corner is free of what is filled */
+    double high[] = {9, 9, 9};
+    PlotSeries many[] = {{"of the first series, whose name is long", x, high, 3, PLOT_AREA, 0, NULL},
+                         {"2", x, all, 3, PLOT_AREA, 0, NULL},
+                         {"3", x, part, 3, PLOT_AREA, 0, NULL},
+                         {"four", x, part, 3, PLOT_LINE, 0, NULL}};
+    svg = svg_of(&(Plot){.series = many, .series_count = COUNT_OF(many)});
+    double key_x, key_y, top_x, top_y;
+    ok(svg_text_place(svg, "four", &key_x, &key_y) && svg_text_place(svg, "8", &top_x, &top_y) &&
+           key_y < top_y,
+       "areas: the key does not stand on them");
+    free(svg);
+}
+
 /* ---- boxes ---- */
 
 static void test_boxes(void) {
@@ -470,6 +502,7 @@ int main(void) {
     folder = file_temp_folder("shard-test");
     test_pictures();
     test_texts_apart();
+    test_stacks();
     test_boxes();
     test_hopeless_data();
     test_hopeless_names();

@@ -1,5 +1,7 @@
 #include "common/draw/axes.h"
 
+#include "common/draw/gnuplot.h"
+
 #include <float.h>
 #include <math.h>
 
@@ -25,6 +27,10 @@ bool axes_show_point(const Plot *plot, const PlotSeries *series, int64_t i) {
 
 bool axes_show_level(const Plot *plot, const PlotLevel *level) { return drawable(level->y, plot->log_y); }
 
+bool axes_filled(const PlotSeries *series) {
+    return series->style == PLOT_AREA || series->style == PLOT_BARS;
+}
+
 /* ---- ranges ---- */
 
 static void widen(Range *range, double v) {
@@ -40,12 +46,15 @@ static Range finite_x(Range x, bool logarithmic) {
 
 Axes axes_of(const Plot *plot) {
     Range x = {INFINITY, -INFINITY}, y = x;
-    bool zeros = false, whole = true;
+    bool zeros = false, whole = true, filled = false;
     for (int s = 0; s < plot->series_count; s++)
         for (int64_t i = 0; i < plot->series[s].count; i++) {
             const PlotSeries *series = &plot->series[s];
             if (!axes_show_point(plot, series, i)) continue;
-            widen(&x, axes_point_x(series, i));
+            double half = series->style == PLOT_BARS ? PLOT_BAR_WIDTH / 2 : 0;
+            widen(&x, axes_point_x(series, i) - half);
+            widen(&x, axes_point_x(series, i) + half);
+            filled |= axes_filled(series);
             whole &= axes_point_x(series, i) == floor(axes_point_x(series, i));
             if (is_zero(plot, series->y[i]))
                 zeros = true;
@@ -70,6 +79,7 @@ Axes axes_of(const Plot *plot) {
         double span = y.high > y.low ? y.high - y.low : fmax(1, fabs(y.high));
         y = (Range){y.low - below * span, y.high + 0.05 * span};
         if (plot->y_from_zero) y.low = fmin(y.low, 0);
+        if (filled) y.low = 0; /* what is filled stands on the axis */
     }
     axes.y = y;
     return axes;
@@ -110,11 +120,33 @@ static void add_log_tics(Str *script, char axis, Range range, double zero, doubl
     str_printf(script, ")\n");
 }
 
-void axes_write(Str *script, const Axes *axes, double width, double height) {
+static void add_marks(Str *script, const Plot *plot) {
+    static const double LINES_DOWN = 2.1;
+    str_printf(script, "set xtics scale 0 (");
+    for (int i = 0, written = 0; i < plot->mark_count; i++) {
+        if (plot->marks[i].line) continue;
+        str_printf(script, "%s", written++ ? ", " : "");
+        gnuplot_quoted(script, plot->marks[i].text);
+        str_printf(script, " %.9g", plot->marks[i].x);
+    }
+    str_printf(script, ")\n");
+    for (int i = 0; i < plot->mark_count; i++) {
+        if (!plot->marks[i].line) continue;
+        str_printf(script, "set label ");
+        gnuplot_quoted(script, plot->marks[i].text);
+        str_printf(script, " at first %.9g, graph 0 offset 0,-%g center textcolor rgb '#333333'\n",
+                   plot->marks[i].x, LINES_DOWN);
+    }
+}
+
+void axes_write(Str *script, const Axes *axes, const Plot *plot, double width, double height) {
     static const double PIXELS_X = 100, PIXELS_Y = 40; /* for each mark */
     str_printf(script, "set xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n", axes->x.low, axes->x.high,
                axes->y.low, axes->y.high);
-    if (axes->whole_x && !axes->log_x && axes->x.high - axes->x.low < 10) str_printf(script, "set xtics 1\n");
+    if (plot->mark_count)
+        add_marks(script, plot);
+    else if (axes->whole_x && !axes->log_x && axes->x.high - axes->x.low < 10)
+        str_printf(script, "set xtics 1\n");
     if (axes->log_x) add_log_tics(script, 'x', axes->x, 0, width / PIXELS_X);
     if (axes->log_y)
         add_log_tics(script, 'y', (Range){axes->numbers, axes->y.high}, axes->zero, height / PIXELS_Y);

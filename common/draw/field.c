@@ -20,10 +20,20 @@ double field_point_y(const Field *f, const PlotSeries *series, int64_t i) {
     return field_y(f, axes_point_y(&f->axes, series, i));
 }
 
+/* What point i of a series that is filled has below it: a bar, or the piece of an area behind the point before. */
+static LabelBox filled_box(const Field *f, const PlotSeries *series, int64_t i) {
+    double x = axes_point_x(series, i), y = field_point_y(f, series, i), half = PLOT_BAR_WIDTH / 2;
+    if (series->style == PLOT_BARS)
+        return (LabelBox){field_x(f, x - half), f->frame.bottom, field_x(f, x + half), y};
+    int64_t before = i > 0 && axes_show_point(f->plot, series, i - 1) ? i - 1 : i;
+    return (LabelBox){field_point_x(f, series, before), f->frame.bottom, field_x(f, x),
+                      fmax(y, field_point_y(f, series, before))};
+}
+
 /* Whether there is a line from point i - 1 to point i. */
 static bool joined(const Plot *plot, const PlotSeries *series, int64_t i) {
-    return i > 0 && series->style != PLOT_POINTS && axes_show_point(plot, series, i - 1) &&
-           axes_show_point(plot, series, i);
+    return i > 0 && series->style != PLOT_POINTS && !axes_filled(series) &&
+           axes_show_point(plot, series, i - 1) && axes_show_point(plot, series, i);
 }
 
 static void find_curves(Field *f) {
@@ -41,6 +51,7 @@ static void find_curves(Field *f) {
             if (!axes_show_point(plot, series, i)) continue;
             double x = field_point_x(f, series, i), y = field_point_y(f, series, i);
             if (pointed) points[point_count++] = (LabelBox){x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS};
+            if (axes_filled(series)) points[point_count++] = filled_box(f, series, i);
             if (joined(plot, series, i))
                 curves[curve_count++] =
                     (LabelLine){field_point_x(f, series, i - 1), field_point_y(f, series, i - 1), x, y};

@@ -9,7 +9,7 @@ typedef struct {
     const Plot *plot;
     Axes axes;
     LabelBox frame;    /* around the curves, in pixels of the picture, y upwards */
-    LabelField curves; /* the curves and levels as pieces of lines, and their points */
+    LabelField curves; /* the curves and levels as pieces of lines; their points, and what is filled */
 } Field;
 
 Field field_of(const Plot *plot, const Axes *axes, LabelBox frame);

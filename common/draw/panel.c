@@ -202,6 +202,8 @@ static const struct {
     [PLOT_POINTS] = {"points pointtype 7 pointsize %g linecolor rgb '#%s'", 0.6},
     [PLOT_LINE_POINTS] = {"linespoints linewidth %g pointtype 7 pointsize 0.8 linecolor rgb '#%s'", 2},
     [PLOT_DASHED] = {"lines linewidth %g dashtype (8,5) linecolor rgb '#%s'", 2},
+    [PLOT_AREA] = {"filledcurves y1=0 fillstyle solid 1 noborder linewidth %g linecolor rgb '#%s'", 1},
+    [PLOT_BARS] = {"boxes fillstyle solid 1 noborder linewidth %g linecolor rgb '#%s'", 1},
 };
 
 /* Thin lines are partly transparent, unless they are to be seen on others. */
@@ -268,13 +270,21 @@ static void add_key(Str *script, const Panel *p) {
     str_printf(script, " reverse Left samplen 2.5 textcolor rgb '#333333'\n");
 }
 
+static bool has_second_line(const Plot *plot) {
+    for (int i = 0; i < plot->mark_count; i++)
+        if (plot->marks[i].line) return true;
+    return false;
+}
+
 static void panel_write(Str *script, const Plot *plot, const Axes *axes, LabelBox frame, int rows) {
     Panel p = {.plot = plot, .field = field_of(plot, axes, frame), .rows = rows};
     place_words(&p);
     add_key(script, &p);
-    add_text(script, "xlabel", plot->x_label, "");
+    bool second = has_second_line(plot);
+    if (second) str_printf(script, "set bmargin %g\n", plot->x_label ? 5 : 3.5);
+    add_text(script, "xlabel", plot->x_label, second ? "offset 0,-1.2" : "");
     add_text(script, "ylabel", plot->y_label, "");
-    axes_write(script, axes, frame.right - frame.left, frame.top - frame.bottom);
+    axes_write(script, axes, plot, frame.right - frame.left, frame.top - frame.bottom);
     add_words(script, &p);
     for (int l = 0; l < plot->level_count; l++)
         if (axes_show_level(plot, &plot->levels[l])) add_level(script, plot->levels[l].y);
@@ -295,10 +305,13 @@ static void panel_write(Str *script, const Plot *plot, const Axes *axes, LabelBo
 }
 
 static void add_style(Str *script) {
-    str_printf(script, "set border 3 linecolor rgb '#888888'\n"
-                       "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
-                       "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
-                       "set format '%%g'\n");
+    str_printf(script,
+               "set border 3 linecolor rgb '#888888'\n"
+               "set tics nomirror out scale 0.5 textcolor rgb '#333333'\n"
+               "set grid linetype 1 linewidth 1 linecolor rgb '#e6e6e6'\n"
+               "set format '%%g'\n"
+               "set boxwidth %g\n",
+               PLOT_BAR_WIDTH);
 }
 
 static void add_margins(Str *script, LabelBox frame, int width, int height) {

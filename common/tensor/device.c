@@ -81,6 +81,10 @@ static void over_budget(const Device *device, MemoryClass class, int64_t bytes, 
          totals.data ? totals.data : "");
 }
 
+static void tell(const Device *device) {
+    if (device->observer.changed) device->observer.changed(device->observer.context);
+}
+
 void device_count(Device *device, MemoryClass class, int64_t bytes, const char *name) {
     MemoryUse *use = &device->memory;
     if (device->budget && bytes > 0 && total(use->now) + bytes > device->budget)
@@ -91,6 +95,7 @@ void device_count(Device *device, MemoryClass class, int64_t bytes, const char *
         use->joint_peak = total(use->now);
         memcpy(use->at_joint_peak, use->now, sizeof use->now);
     }
+    tell(device);
 }
 
 void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {
@@ -104,6 +109,7 @@ void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char 
 void device_free(Device *device, MemoryClass class, void *data, int64_t bytes) {
     if (!data) return;
     device->memory.now[class] -= bytes;
+    tell(device);
     if (device->blocks->rename) device->blocks->rename(data, NULL);
     FreeList *list = free_list(device, block_bytes(bytes));
     if (list->count == list->capacity) {

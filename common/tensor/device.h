@@ -55,12 +55,19 @@ typedef struct {
 /* Blocks are multiples of the first of these, those of twice the second or more multiples of that. */
 enum { DEVICE_UNIT = 64, DEVICE_LARGE_UNIT = 2 << 20 };
 
+/* Told of every change, behind it: device->memory is up to date. */
+typedef struct {
+    void (*changed)(void *context); /* NULL: nobody is */
+    void *context;
+} MemoryObserver;
+
 typedef struct FreeList FreeList;
 typedef struct {
     const struct Kernels *kernels;
     const DeviceMemory *blocks;
     Queue queue;
     MemoryUse memory;
+    MemoryObserver observer;
     int64_t budget; /* bytes; 0: none */
     FreeList *free_lists;
     int free_list_count;
