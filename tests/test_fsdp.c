@@ -7,7 +7,7 @@
  * TEST np: 1 3 8, all: 2 4 5 6 7
  * TEST variants: double, all: float */
 #include "chapters/05_data_parallel/replica.h"
-#include "chapters/07_fsdp/sharded.h"
+#include "tests/sharded_with.h"
 #include "tests/records.h"
 
 static Comm *world, *group;
@@ -54,7 +54,7 @@ static Sharded *sharded_of(const Config *config, const Way *way, int shard_group
                            .prefetch = way->prefetch,
                            .overlap = way->overlap,
                            .keep = way->keep};
-    return sharded_new(&c, &options, shard_group, group, device_new_cpu(0), data);
+    return sharded_with(&c, &options, shard_group, group, device_new_cpu(0), data);
 }
 
 static void discard(Sharded *s) {

@@ -6,7 +6,7 @@
  *
  * TEST np: 1 3 8, all: 2 4 5 6 7
  * TEST variants: double */
-#include "chapters/07_fsdp/sharded.h"
+#include "tests/sharded_with.h"
 #include "tests/fsdp_plan.h"
 #include "tests/records.h"
 
@@ -89,7 +89,7 @@ static int64_t run(const char *kind, const Config *config, const FsdpOptions *o,
     Config c = *config;
     c.zero_stage = o->stage;
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
-    Sharded *s = sharded_new(&c, o, shard_group, group, device_new_cpu(budget), &tokens.dataset);
+    Sharded *s = sharded_with(&c, o, shard_group, group, device_new_cpu(budget), &tokens.dataset);
     Plan plan = plan_of(&c, s->shards->size, o->keep);
     char *name = xprintf("%s, %s%s, m = %d, prefetch %d%s%s%s", kind, stage_names[o->stage],
                          o->reduce_once ? " reduced once" : "", (int)c.num_microbatches, o->prefetch,
@@ -166,7 +166,7 @@ static void test_empty_shards(const ModelConfig *model) {
     Config c = record_config(world, model, 1, 1);
     c.zero_stage = 3;
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
-    Sharded *s = sharded_new(&c, &(FsdpOptions){.stage = 3}, 0, group, device_new_cpu(0), &tokens.dataset);
+    Sharded *s = sharded_with(&c, &(FsdpOptions){.stage = 3}, 0, group, device_new_cpu(0), &tokens.dataset);
     Plan plan = plan_of(&c, s->shards->size, NULL);
     int want = 0;
     for (int u = 0; u < plan.units; u++)

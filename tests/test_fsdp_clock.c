@@ -5,7 +5,7 @@
  *
  * TEST np: 3, all: 1 2 8
  * TEST variants: float */
-#include "chapters/07_fsdp/sharded.h"
+#include "tests/sharded_with.h"
 #include "common/comm/clock.h"
 #include "tests/fsdp_plan.h"
 #include "tests/records.h"
@@ -50,7 +50,7 @@ static Run *run_new(const ModelConfig *model, FsdpOptions options, double latenc
     r->options = options;
     r->tokens = random_tokens(&c, 1, 0.2);
     r->tokens.dataset.validation_windows = one_each;
-    r->s = sharded_new(&c, &options, 0, group, device, &r->tokens.dataset);
+    r->s = sharded_with(&c, &options, 0, group, device, &r->tokens.dataset);
     r->s->shards->observer = (CommObserver){heard, r};
     r->plan = plan_of(&c, r->s->shards->size, NULL);
     MetricsRow row; /* the first step learns the order of the units */
