@@ -6,15 +6,15 @@
 #include "tests/tap.h"
 
 /* The world, as rank 0 prints alone. */
-static Comm *ranks_world(void) {
+static inline Comm *ranks_world(void) {
     Comm *comm = comm_world();
     if (comm->rank != 0 && !freopen("/dev/null", "w", stdout)) fail(1, NULL, "cannot open /dev/null");
     return comm;
 }
 
 /* ok() where it passed on every rank. A rank on which it did not says so, whatever becomes of the sum, and fails. */
-__attribute__((format(printf, 3, 4))) static bool ok_on_all(Comm *comm, bool passed, const char *format,
-                                                            ...) {
+__attribute__((format(printf, 3, 4))) static inline bool ok_on_all(Comm *comm, bool passed,
+                                                                   const char *format, ...) {
     char what[256];
     va_list args;
     va_start(args, format);

@@ -35,7 +35,8 @@ void sharded_delete(Sharded *s);
  * same on every device. */
 void sharded_step(Sharded *s, int64_t step, MetricsRow *row);
 
-/* What this device holds, for snapshot_save_parts and snapshot_load_parts, which all of comm call. */
+/* What this device holds, for snapshot_save_parts and snapshot_load_parts, which all of comm call. What was loaded is what
+ * this device updates: fsdp_updated gives it to the others, and next_window is the caller's to set. */
 Parts sharded_parts(const Sharded *s);
 
 #endif
