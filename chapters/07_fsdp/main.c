@@ -16,10 +16,12 @@
 #include "chapters/07_fsdp/waves_sharded.h"
 #include "common/base/platform.h"
 #include "common/base/size_text.h"
+#include "common/draw/memory_plot.h"
 #include "common/draw/pictures.h"
 #include "common/run/resume.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* The mean loss over the validation windows, of which each device takes a share. */
 static double validate(const Run *run, Sharded *s) {
@@ -29,7 +31,7 @@ static double validate(const Run *run, Sharded *s) {
 }
 
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
-static MetricsRow train(Run *run, Sharded *s) {
+static MetricsRow train(Run *run, Sharded *s, MemoryPlot *memory) {
     const Config *c = &run->config;
     int64_t first = s->optimizer->step, last = run_last_step(run);
     MetricsRow row = run_begin(run, first, s->next_window);
@@ -38,7 +40,9 @@ static MetricsRow train(Run *run, Sharded *s) {
     s->profile = run->account.profile;
     for (int64_t step = first; step < last; step++) {
         account_step_begin(&run->account, step + 1);
+        memory_plot_begin(memory);
         sharded_step(s, step, &row);
+        memory_plot_hold(memory);
         double seconds = account_step_end(&run->account);
 
         bool done = run_done(run, step + 1);
@@ -96,6 +100,18 @@ static void print_sharding(const Sharded *s) {
            size_text((double)now[MEMORY_GRADIENTS]).text, size_text((double)now[MEMORY_OPTIMIZER]).text);
 }
 
+/* What device 0 held in the last step, when. */
+static void draw_memory(const Run *run, const MemoryPlot *memory) {
+    const Config *c = &run->config;
+    if (!run_speaks(run)) return;
+    char *path = xprintf("%s/memory.png", c->output_dir);
+    char *title = xprintf("What device 0 of %d holds in a step, --zero-stage %lld --prefetch %lld",
+                          run->job.world->size, (long long)c->zero_stage, (long long)c->prefetch);
+    memory_plot_draw(memory, title, NAN, NULL, path);
+    free(title);
+    free(path);
+}
+
 static void train_gpt(Run *run) {
     const Config *c = &run->config;
     run->mesh = mesh_new(run->job.world, (int[MESH_AXES]){0, 1, 1});
@@ -104,8 +120,11 @@ static void train_gpt(Run *run) {
     if (c->resume) resume(run, s);
     run_print_banner(run);
     print_sharding(s);
-    MetricsRow row = train(run, s);
+    MemoryPlot *memory = memory_plot_new(run->job.device);
+    MetricsRow row = train(run, s, memory);
     run_end(run, &row);
+    draw_memory(run, memory);
+    memory_plot_delete(memory);
     if (run->account.steps > 0) print_forecast(run, s);
     run_print_result(run, &row);
     sharded_delete(s);
