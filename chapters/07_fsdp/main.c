@@ -13,6 +13,7 @@
 #include "chapters/05_data_parallel/run.h"
 #include "chapters/07_fsdp/forecast.h"
 #include "chapters/07_fsdp/fsdp_options.h"
+#include "chapters/07_fsdp/sweeps.h"
 #include "chapters/07_fsdp/waves_sharded.h"
 #include "common/base/platform.h"
 #include "common/base/size_text.h"
@@ -140,7 +141,12 @@ int main(int argc, char **argv) {
         right = waves_sharded(&run.config, &options.waves, run.job.world, run.job.device);
         pictures_print_place(run.config.output_dir, NULL, NULL);
     } else if (!run_answer(&run)) {
-        train_gpt(&run);
+        if (options.sweep == SWEEP_NONE) {
+            train_gpt(&run);
+        } else {
+            sweeps_run(&run, options.sweep);
+            pictures_print_place(run.config.output_dir, NULL, NULL);
+        }
     }
     run_close(&run);
     return right ? 0 : 1;
