@@ -161,10 +161,9 @@ static void draw_stages(const Run *run, const Stage *all, int count) {
 static const struct {
     int stage, prefetch;
     const char *title, *picture;
-} ways[] = {
-    {0, 0, "Stage 0: all of it is there all the time", "memory-stage-0.png"},
-    {3, 0, "Stage 3, --prefetch 0: a unit of weights is gathered when it is wanted", "memory-prefetch-0.png"},
-    {3, 1, "Stage 3, --prefetch 1: and the next one with it", "memory-prefetch-1.png"}};
+} ways[] = {{0, 0, "Stage 0: all of it is there all the time", "memory-stage-0.png"},
+            {3, 0, "Stage 3, --prefetch 0: a unit is gathered when it is wanted", "memory-prefetch-0.png"},
+            {3, 1, "Stage 3, --prefetch 1: and the next one beside it", "memory-prefetch-1.png"}};
 
 /* A second step on all devices. Each picture has the height of stage 0's, which is the first. */
 static void draw_time(const Run *run, const Config *config) {

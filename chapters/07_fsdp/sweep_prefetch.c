@@ -1,4 +1,5 @@
 /* When does computing hide an all-gather? */
+#include "chapters/05_data_parallel/scaling.h"
 #include "chapters/07_fsdp/sweeps.h"
 #include "common/draw/plots.h"
 
@@ -28,7 +29,7 @@ typedef struct {
     double exposed, predicted; /* that the device waited for all-gathers; by the recurrence below */
     int gathers, hidden;       /* so many; of them, those that nobody waited for */
     int agreed;                /* ... of which the recurrence says rightly whether */
-    /* of a block in the middle: its forward and its backward, and what travels beside them */
+    /* of a block: its forward and its backward, waiting included, and what travels beside them */
     double forward, backward, gather, scatter;
     double block_weights, block_matmul; /* elements; of them, those in matrix products */
 } Look;
@@ -136,13 +137,13 @@ static void print_border(const char *what, double found, double peak, double mea
 /* Tokens at which computing takes as long as what travels, if it took, for each token, what it takes with the last batch. */
 static double border(double need, double time, double tokens) { return need / time * tokens; }
 
-static json_t *print_borders(const Comm *comm, const DeviceModel *model, const Look *last, double tokens,
-                             double forward_found, double backward_found) {
+static json_t *print_borders(const Comm *comm, const DeviceModel *model, const Look *last, const Look *alone,
+                             double tokens, double forward_found, double backward_found) {
     double n = comm->size, e = (double)element_bytes(TYPE_REAL);
     double plain = (n - 1) / n * e / 2 * model->flops / model->inside.bandwidth * last->block_weights /
                    last->block_matmul;
-    double forward = border(last->gather, last->forward, tokens),
-           backward = border(last->gather + last->scatter, last->backward, tokens);
+    double forward = border(last->gather, alone->forward, tokens),
+           backward = border(last->gather + last->scatter, alone->backward, tokens);
     printf("\n%-44s %10s  %20s  %20s\n", "hidden from so many tokens on:", "found", "at the peak",
            "latency, and time as");
     printf("%-44s %10s  %20s  %13s %6.0f\n", "", "", "of FLOP/s", "measured at", tokens);
@@ -158,8 +159,8 @@ static json_t *print_borders(const Comm *comm, const DeviceModel *model, const L
 
 static void draw(const Run *run, const double *tokens, double series_ms[][MOST_POINTS],
                  double exposed[][MOST_POINTS], int count) {
-    static const char *const names[] = {"a block's forward", "a block's backward", "an all-gather",
-                                        "and a reduce-scatter"};
+    static const char *const names[] = {"a block's forward", "a block's backward", "its all-gather",
+                                        "... and its reduce-scatter"};
     static const char *const prefetches[PREFETCHES] = {"--prefetch 0", "--prefetch 1", "--prefetch 2"};
     PlotSeries above[COUNT_OF(names)], below[PREFETCHES];
     for (int k = 0; k < COUNT_OF(names); k++)
@@ -193,9 +194,10 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
     Comm *comm = comm_split(run->job.world, 0, run->job.world->rank, "data");
     double tokens[MOST_POINTS], blocks[4][MOST_POINTS], exposed[PREFETCHES][MOST_POINTS];
     double forward_found = NAN, backward_found = NAN;
-    int64_t window = c.model.T, most = max64(4, c.micro_batch) * window;
+    double window_flops = run->flops_per_token * (double)c.model.T;
+    int64_t window = c.model.T, most = scaling_windows(16, comm->size, window_flops) * window;
     int count = 0, all = 0, agreed = 0;
-    Look l = {0};
+    Look l = {0}, alone = {0};
     printf("\n---- tokens, and units gathered ahead ----\n%8s %8s %12s %12s %12s %9s %12s\n", "tokens",
            "prefetch", "step ms", "waited ms", "predicted", "ratio", "hidden");
     for (int64_t t = 4; t <= most && count < MOST_POINTS; t *= 2, count++) {
@@ -210,8 +212,11 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
             printf("%8.0f %8d %12.4f %12.4f %12.4f %9.6f %5d of %3d\n", tokens[count], prefetch, 1e3 * l.step,
                    1e3 * l.exposed, 1e3 * l.predicted, l.exposed / l.predicted, l.hidden, l.gathers);
         }
-        blocks[0][count] = 1e3 * l.forward;
-        blocks[1][count] = 1e3 * l.backward;
+        Comm *self = comm_self(); /* for one device nothing travels: it computes, and does not wait */
+        alone = look(&c, self, run->data, 0);
+        comm_close(self);
+        blocks[0][count] = 1e3 * alone.forward;
+        blocks[1][count] = 1e3 * alone.backward;
         blocks[2][count] = 1e3 * l.gather;
         blocks[3][count] = 1e3 * (l.gather + l.scatter);
         forward_found = find_crossing(tokens, blocks[0], blocks[2], count + 1);
@@ -225,7 +230,7 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
            "of %d "
            "all-gathers whether they are hidden\n",
            agreed, all);
-    json_t *result = print_borders(comm, model, &l, tokens[count - 1], forward_found, backward_found);
+    json_t *result = print_borders(comm, model, &l, &alone, tokens[count - 1], forward_found, backward_found);
     draw(run, tokens, blocks, exposed, count);
     comm_close(comm);
     return result;
