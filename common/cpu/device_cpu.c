@@ -19,6 +19,7 @@ const Kernels kernels_cpu = {
     .copy_slice = cpu_copy_slice,
     .scale = cpu_scale,
     .matmul = cpu_matmul,
+    .matmul_scratch = cpu_matmul_scratch,
     .add_row = cpu_add_row,
     .sum_rows = cpu_sum_rows,
     .embedding = cpu_embedding,

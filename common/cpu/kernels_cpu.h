@@ -145,6 +145,7 @@ void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t
                  int64_t window, Tensor *y, bool add_to);
 
 /* cpu/matmul.c */
+int64_t cpu_matmul_scratch(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t);
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
                 bool add);
 void cpu_sum_rows(Queue *q, const Tensor *x, Tensor *y, bool add);

@@ -34,6 +34,11 @@ static void transpose(const Queue *q, int64_t M, int64_t N, const real *x, real 
                 for (int64_t i = m; i < min64(m + SIDE, M); i++) y[j * M + i] = x[i * N + j];
 }
 
+/* Every tile would transpose its part of B anew: where there are many rows, it is done once. */
+int64_t cpu_matmul_scratch(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t) {
+    return b_t && M >= 4 * TILE_M && !q->openblas ? K * N : 0;
+}
+
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
                 bool add) {
     int64_t M = tensor_rows(C), N = tensor_columns(C), lda = tensor_columns(A), ldb = tensor_columns(B);
@@ -49,9 +54,8 @@ void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, 
     }
     const real *a = cpu_reals(A), *b = cpu_reals(B);
     real *c = cpu_reals(C);
-    /* Every tile would transpose its part of B anew: where there are many rows, it is done once. */
     Tensor B_t = {0};
-    if (b_t && M >= 4 * TILE_M && !q->openblas) {
+    if (cpu_matmul_scratch(q, M, N, K, b_t) > 0) {
         B_t = tensor_new(C->device, MEMORY_ACTIVATIONS, "transposed", TYPE_REAL, SHAPE(K, N));
         transpose(q, N, K, b, cpu_reals(&B_t));
         b_t = false, b = cpu_reals(&B_t), ldb = N;

@@ -35,6 +35,8 @@ typedef struct Kernels {
     /* C (M,N) (+)= op(A) op(B) [+ bias (N) on each row, may be NULL]; a_t: A is (K,M), b_t: B is (N,K) */
     void (*matmul)(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias,
                    Tensor *C, bool add);
+    /* elements that it takes from C's device and gives back before it returns */
+    int64_t (*matmul_scratch)(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t);
     /* y (M,N) = x (M,N) + row (N) */
     void (*add_row)(Queue *q, const Tensor *x, const Tensor *row, Tensor *y);
     /* y (N) (+)= the sum of the rows of x (M,N) */

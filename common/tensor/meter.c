@@ -69,6 +69,11 @@ static Cost matmul_cost(const Tensor *A, bool a_t, const Tensor *B, const Tensor
 METERED(matmul,
         (const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C, bool to),
         (A, a_t, B, b_t, bias, C, to), matmul_cost(A, a_t, B, bias, C, to), A, B, C)
+
+static int64_t matmul_scratch(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t) {
+    return real_kernels(q)->matmul_scratch(q, M, N, K, b_t);
+}
+
 METERED(add_row, (const Tensor *x, const Tensor *row, Tensor *y), (x, row, y),
         COST(.other = each(y, false, 1), .bytes = once(x) + once(row) + once(y)), x)
 METERED(sum_rows, (const Tensor *x, Tensor *y, bool to), (x, y, to),
@@ -284,6 +289,7 @@ static const Kernels kernels_metered = {
     .copy_slice = copy_slice,
     .scale = scale,
     .matmul = matmul,
+    .matmul_scratch = matmul_scratch,
     .add_row = add_row,
     .sum_rows = sum_rows,
     .embedding = embedding,
