@@ -13,13 +13,18 @@ static void make_groups(Sharded *s, int shard_group) {
 static void begin_pass(void *context) { fsdp_begin(context); }
 
 Sharded *sharded_new(const Config *config, Comm *comm, Device *device, const Dataset *data) {
+    /* planned: no device ever holds what is not its own */
+    Model *model = model_new_of(device, &config->model, config->seed, &layers_serial, NULL, true);
+    return sharded_new_of(config, comm, model, data);
+}
+
+Sharded *sharded_new_of(const Config *config, Comm *comm, Model *model, const Dataset *data) {
     ASSERT(config->data_parallel == comm->size);
+    Device *device = model->device;
     Sharded *s = xcalloc(1, sizeof *s);
-    *s = (Sharded){.config = *config, .comm = comm, .device = device, .data = data};
+    *s = (Sharded){.config = *config, .comm = comm, .device = device, .data = data, .model = model};
     make_groups(s, (int)config->shard_group);
     FsdpOptions options = fsdp_options_of(config, s->shards, s->copies);
-    /* planned: no device ever holds what is not its own */
-    s->model = model_new_of(device, &config->model, config->seed, &layers_serial, NULL, true);
     s->model->recompute = config->recompute;
     s->fsdp = fsdp_new(&s->model->params, &options);
     s->model->before_pass = begin_pass;

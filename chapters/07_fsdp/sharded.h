@@ -29,6 +29,8 @@ typedef struct {
 /* Every rank of comm calls it with the same config, whose data_parallel is the size of comm; groups of shard_group
  * neighbours share a model's state (0: all do). */
 Sharded *sharded_new(const Config *config, Comm *comm, Device *device, const Dataset *data);
+/* ... of a model, planned, whose layers may be of another kind. It goes with the result. */
+Sharded *sharded_new_of(const Config *config, Comm *comm, Model *model, const Dataset *data);
 void sharded_delete(Sharded *s);
 
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the

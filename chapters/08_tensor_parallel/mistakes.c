@@ -6,10 +6,11 @@ const MistakeText mistake_texts[MISTAKES] = {
     [MISTAKE_NONE] = {"nothing is wrong", FOUND_REFUSED},
     [MISTAKE_COPY] = {"f is left out: columns multiply x itself, and nobody adds up its gradient",
                       FOUND_REFUSED},
-    [MISTAKE_COPY_UNCHECKED] = {"the same, with x said to be Private", FOUND_REPLICAS},
+    [MISTAKE_COPY_UNCHECKED] = {"f is left out, and x is said to be Private", FOUND_REPLICAS},
     [MISTAKE_REDUCE] = {"g adds up in backward as well: what comes out is a gradient t times too large",
                         FOUND_REFUSED},
-    [MISTAKE_REDUCE_UNCHECKED] = {"the same, with the sum said to be Replicate", FOUND_ONE},
+    [MISTAKE_REDUCE_UNCHECKED] = {"g adds up in backward as well, and the sum is said to be Replicate",
+                                  FOUND_ONE},
     [MISTAKE_BIAS] = {"the bias of a row linear is added to each term: t times", FOUND_REFUSED},
     [MISTAKE_UNSUMMED] =
         {"gradients that are Partial at the end of a step stay so: of norms with sequence parallel, "
@@ -18,6 +19,10 @@ const MistakeText mistake_texts[MISTAKES] = {
     [MISTAKE_FUSED] = {"fused matrices are cut as if they were one: a device's columns are not whole heads",
                        FOUND_ONE},
     [MISTAKE_PADDING] = {"the vocabulary's padding takes part in the softmax", FOUND_ONE},
+    [MISTAKE_LOCAL_COUNT] = {"each device divides its loss by its own tokens, not by those of the batch",
+                             FOUND_ONE},
+    [MISTAKE_LOCAL_NORM] = {"each device clips by the norm of its own slices", FOUND_REPLICAS},
+    [MISTAKE_DROPOUT] = {"each device draws masks of its own for what all of them have", FOUND_REPLICAS},
 };
 
 static Tensor *right(Model *m, Tape *tape, const Linear *layer, Tensor *x, const Pass *pass) {

@@ -18,10 +18,14 @@ typedef enum {
     MISTAKE_UNSUMMED,
     MISTAKE_FUSED,
     MISTAKE_PADDING,
+    MISTAKE_LOCAL_COUNT, /* these three are of the step, not of the model (mistakes_run.h) */
+    MISTAKE_LOCAL_NORM,
+    MISTAKE_DROPOUT,
     MISTAKES
 } Mistake;
 #define MISTAKE_NAMES                                                                                        \
-    "none|copy|copy-unchecked|reduce|reduce-unchecked|bias|unsummed|fused|padding" /* for a flag */
+    "none|copy|copy-unchecked|reduce|reduce-unchecked|bias|unsummed|fused|padding|local-count|local-norm|"   \
+    "dropout" /* for a flag */
 
 typedef enum {
     FOUND_REFUSED,  /* by an op, which ends the program */

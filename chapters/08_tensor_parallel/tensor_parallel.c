@@ -223,6 +223,11 @@ static bool in_shared_head(const TensorParallel *tp, const Param *p) { /* the ke
     return tp->same_head && p->slice.runs == 2 && strstr(p->name, ".qkv.");
 }
 
+Comm *tensor_parallel_holders(const TensorParallel *tp, const Param *p) {
+    if (p->data.place[MESH_TENSOR].kind == PLACE_REPLICATE) return tp->mesh->axis[MESH_TENSOR];
+    return in_shared_head(tp, p) ? tp->same_head : NULL;
+}
+
 /* The gradients of some parameters, one behind the other, become their sums over the devices of `comm`. */
 static void sum_gradients(TensorParallel *tp, Comm *comm, Params *params,
                           bool (*chosen)(const TensorParallel *, const Param *)) {

@@ -64,6 +64,9 @@ Pass tensor_parallel_pass(const TensorParallel *tp, const ModelConfig *config, P
  * of them that lie the same way on every device of the axis. */
 void tensor_parallel_finish(TensorParallel *tp, Params *params);
 
+/* The devices along `tensor` that hold the same elements of p as this one; NULL: none do. */
+Comm *tensor_parallel_holders(const TensorParallel *tp, const Param *p);
+
 extern const LayerTable layers_tensor_parallel; /* its context is a TensorParallel */
 
 #endif

@@ -83,6 +83,10 @@ static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
     return tensor_view(t, first * columns, SHAPE(count, columns));
 }
 
+static int64_t chunk_rows(int64_t rows, int devices) { return min64(rows, LOSS_CHUNK * devices); }
+
+int64_t vocabulary_chunks(int64_t rows, int devices) { return ceil_div(rows, chunk_rows(rows, devices)); }
+
 Tensor *op_vocabulary_head_loss(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *head,
                                 Param *bias, int use, const Tensor *targets) {
     dist_check_place("vocabulary_head_loss", along, x, PLACE_PRIVATE);
@@ -91,7 +95,7 @@ Tensor *op_vocabulary_head_loss(Tape *tape, const Mesh *mesh, MeshAxis along, Te
     Queue *q = QUEUE(tape);
     Comm *comm = mesh->axis[along];
     const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
-    int64_t rows = tensor_rows(x), chunk = min64(rows, LOSS_CHUNK * comm->size);
+    int64_t rows = tensor_rows(x), chunk = chunk_rows(rows, comm->size);
     int64_t first_id = head->slice.first[0], words = head->slice.count[0];
 
     Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);

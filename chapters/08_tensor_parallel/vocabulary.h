@@ -18,5 +18,7 @@ Tensor *op_add_position(Tape *tape, Tensor *x, Param *position, int64_t first);
  * place of b s V that would be gathered. */
 Tensor *op_vocabulary_head_loss(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *head,
                                 Param *bias, int use, const Tensor *targets);
+/* In how many chunks of its rows, each with two all-reduces. */
+int64_t vocabulary_chunks(int64_t rows, int devices);
 
 #endif

@@ -29,11 +29,10 @@ static void add(Wholes *w, const Param *p, Which which, bool room) {
 static Wholes wholes_new(const Parts *parts, Which from, Which to) {
     Wholes w = {0};
     bool room = parts->comm->rank == 0;
-    const char *before = "";
     for (int i = 0; i < parts->named->count; i++) {
         const Param *p = parts->named->items[i];
-        bool again = strcmp(p->name, before) == 0; /* several in a row may be slices of one whole */
-        before = p->name;
+        bool again = false; /* several may be slices of one whole */
+        for (int k = 0; k < i && !again; k++) again = strcmp(p->name, parts->named->items[k]->name) == 0;
         for (Which which = from; which <= to && !again; which++)
             if (which != FIRST_MOMENT || parts->optimizer->kind != OPTIMIZER_SGD) add(&w, p, which, room);
     }

@@ -1,0 +1,62 @@
+#include "chapters/08_tensor_parallel/tp_options.h"
+
+#include "chapters/08_tensor_parallel/sliced.h"
+#include "common/config/args.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static TpProgram options = {.waves = WAVES_TASK};
+
+#define OPTION(KIND, ...) KIND##_FLAG(TpProgram, 0, __VA_ARGS__)
+static const Flag flags[] = {
+    OPTION(ENUM, "model", model, "gpt|mlp", "what is trained: MiniGPT, or a small network on noisy waves"),
+    OPTION(
+        ENUM, "sweep", sweep, "none|meshes|overlap|all",
+        "instead of training, compare all meshes of data and tensor, or vary --overlap-tensor by the clock "
+        "of --device-model"),
+    OPTION(ENUM, "mistake", mistake, MISTAKE_NAMES,
+           "instead of training, make a classic mistake, and show what notices it"),
+    WAVES_FLAGS(TpProgram, waves),
+};
+
+/* The words with a --tensor-parallel-size in front, which one behind it overrides. */
+static char **with_default_size(int argc, char **argv, int devices) {
+    char **words = xcalloc((size_t)argc + 3, sizeof *words);
+    words[0] = argv[0];
+    words[1] = xprintf("--tensor-parallel-size");
+    words[2] = xprintf("%d", devices % 4 == 0 ? 4 : devices % 2 == 0 ? 2 : 1);
+    for (int i = 1; i < argc; i++) words[i + 2] = argv[i];
+    return words; /* the result of args_parse points into it */
+}
+
+/* What a shard group of so many devices must divide. */
+static void check_shard_group(const Config *c) {
+    if (c->shard_group == 0 || c->data_parallel % c->shard_group == 0) return;
+    int64_t below = c->shard_group;
+    while (c->data_parallel % below) below--;
+    CHECK_USAGE(false, xprintf("--shard-group %lld does, or %d", (long long)below, c->data_parallel),
+                "--shard-group %lld does not divide the %d devices along 'data'", (long long)c->shard_group,
+                c->data_parallel);
+}
+
+TpProgram tp_options_parse(int argc, char **argv, int devices) {
+    Program program = {
+        .about = "trains a MiniGPT on several devices that each hold a slice of every matrix",
+        .example = "--tensor-parallel-size 4 --sequence-parallel --max-steps 200",
+        .groups = ARGS_ALL,
+        .own = flags,
+        .own_count = COUNT_OF(flags),
+        .values = &options,
+        .devices = devices,
+    };
+    options.run = args_parse(argc + 2, with_default_size(argc, argv, devices), &program);
+    const Config *c = &options.run;
+    CHECK_USAGE(c->overlap != OVERLAP_BUCKET, "here gradients are summed in units: none, or backward",
+                "--overlap bucket is chapter 05's");
+    CHECK_USAGE(c->pipeline_parallel == 1, "--tensor-parallel-size cuts each layer",
+                "--pipeline-parallel-size is chapter 09's");
+    check_shard_group(c);
+    if (options.model == CUT_GPT && options.sweep == CUT_SWEEP_NONE) sliced_check_sizes(c);
+    return options;
+}
