@@ -4,7 +4,7 @@
  * TEST np: 3, all: 1 2 8
  * TEST variants: float, all: double */
 #include "chapters/05_data_parallel/replica.h"
-#include "chapters/07_fsdp/sharded.h"
+#include "tests/sharded_with.h"
 #include "tests/records.h"
 
 static Comm *world, *alone; /* alone: a group of this rank */
@@ -27,7 +27,7 @@ static Config config_on(const Comm *comm, const ModelConfig *model, int stage, c
 static Sharded *sharded_on(Comm *comm, const ModelConfig *model, int stage, int shard_group) {
     Config c = config_on(comm, model, stage, NULL);
     FsdpOptions options = {.stage = stage, .prefetch = 1, .overlap = true};
-    return sharded_new(&c, &options, shard_group, comm, device_new_cpu(0), &tokens.dataset);
+    return sharded_with(&c, &options, shard_group, comm, device_new_cpu(0), &tokens.dataset);
 }
 
 static void discard(Sharded *s) {

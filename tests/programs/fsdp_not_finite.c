@@ -1,7 +1,7 @@
 /* Does what tests/test_fsdp_not_finite.sh asks for: fully sharded training in which one element of one weight, on the
  * device that keeps it, stops being a number after the first step.
  *     mpiexec -n 4 fsdp_not_finite STAGE PREFETCH SHARD_GROUP */
-#include "chapters/07_fsdp/sharded.h"
+#include "tests/sharded_with.h"
 #include "tests/records.h"
 
 static void spoil(Sharded *s, const char *name) {
@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
     c.zero_stage = atoi(argv[1]);
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
     FsdpOptions options = {.stage = atoi(argv[1]), .prefetch = atoi(argv[2]), .overlap = true};
-    Sharded *s = sharded_new(&c, &options, atoi(argv[3]), world, device_new_cpu(0), &tokens.dataset);
+    Sharded *s = sharded_with(&c, &options, atoi(argv[3]), world, device_new_cpu(0), &tokens.dataset);
     MetricsRow row;
     sharded_step(s, 0, &row);
     spoil(s, "blocks.1.ffn_up.weight");
