@@ -47,6 +47,7 @@ static void reduce_start(Fsdp *f, Unit *u, UnitGrad *g) {
     else
         g->request = comm_start_reduce_scatter(comm, fsdp_queue(f), g->kept.data, own.data, shard, TYPE_REAL,
                                                REDUCE_SUM);
+    comm_about(g->request, u->name);
 }
 
 static void reduce_wait(Fsdp *f, UnitGrad *g) {
@@ -89,6 +90,7 @@ static void scatter_start(Fsdp *f, Unit *u, UnitGrad *g, Microbatch microbatch) 
     Tensor *sum = g->part.data ? &g->part : &g->kept;
     g->request = comm_start_reduce_scatter(f->options.shards, fsdp_queue(f), g->buffer.data, sum->data,
                                            u->shard, TYPE_REAL, REDUCE_SUM);
+    comm_about(g->request, u->name);
     f->reducing = g;
     if (!f->options.overlap) scatter_wait(f);
 }

@@ -63,6 +63,7 @@ void weights_gather_all(Fsdp *f) {
         Unit *u = &f->units[k];
         u->gathering =
             comm_start_all_gather(comm, fsdp_queue(f), u->own.data, u->whole.data, u->shard, TYPE_REAL);
+        comm_about(u->gathering, u->name);
     }
     for (int k = 0; k < f->unit_count; k++) comm_wait(comm, fsdp_queue(f), f->units[k].gathering);
 }
@@ -74,6 +75,7 @@ static void gather_start(Fsdp *f, Unit *u) {
         tensor_new(f->params->device, MEMORY_COMMUNICATION, u->name, TYPE_REAL, SHAPE(unit_count(f, u)));
     u->gathering = comm_start_all_gather(f->options.shards, fsdp_queue(f), u->own.data, u->whole.data,
                                          u->shard, TYPE_REAL);
+    comm_about(u->gathering, u->name);
     if (f->gather_count == f->gather_capacity) {
         f->gather_capacity = 2 * f->gather_capacity + 16;
         f->gathers = xrealloc(f->gathers, (size_t)f->gather_capacity * sizeof *f->gathers);

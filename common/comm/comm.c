@@ -92,6 +92,7 @@ struct CommRequest {
     CommRequest *next;
     CommCall call;
     Queue *queue;
+    const char *about;
     void *started;     /* the backend's */
     double issued;     /* when the queue came to it */
     double ready;      /* when it can begin, as far as this rank knows */
@@ -153,6 +154,8 @@ CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
     return request;
 }
 
+void comm_about(CommRequest *request, const char *about) { request->about = about; }
+
 /* When the call began and ended by the model clock. others: when the last rank, or the sender, was ready. */
 static void model_times(Comm *comm, const Queue *q, CommRequest *request, double others) {
     const DeviceModel *model = q->clock->model;
@@ -183,7 +186,7 @@ static void finish(Comm *comm, CommRequest *request) {
         request->end = now_seconds();
         count_seconds(comm, request->end - start, arrival.idle);
     }
-    CommEvent event = {comm, request->call, arrival.number, request->begin, request->end};
+    CommEvent event = {comm, request->call, arrival.number, request->begin, request->end, request->about};
     for (const Comm *c = comm; c; c = c->parent)
         if (c->observer.done) c->observer.done(c->observer.context, &event);
 }

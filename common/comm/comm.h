@@ -78,6 +78,7 @@ typedef struct {
     int64_t number; /* as CommArrival has it */
     double begin,
         end; /* when it began to move, and was done; without a clock of its own: was issued, and waited for */
+    const char *about; /* as comm_about has it; NULL: nobody said */
 } CommEvent;
 typedef struct {
     void (*done)(void *context, const CommEvent *event);
@@ -155,6 +156,8 @@ CommRequest *comm_start_reduce_scatter(Comm *comm, Queue *q, const void *in, voi
                                        ElementType type, Reduction reduction);
 CommRequest *comm_start_send(Comm *comm, Queue *q, const void *data, int64_t count, ElementType type, int to);
 CommRequest *comm_start_recv(Comm *comm, Queue *q, void *data, int64_t count, ElementType type, int from);
+/* What the call is about, in a word, for those who observe: it must live until comm_wait. */
+void comm_about(CommRequest *request, const char *about);
 /* The queue's later work begins when the request is done. Once for each request. */
 void comm_wait(Comm *comm, Queue *q, CommRequest *request);
 

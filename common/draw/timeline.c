@@ -1,6 +1,7 @@
 #include "common/draw/timeline.h"
 
 #include "common/draw/gnuplot.h"
+#include "common/draw/labels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,8 +13,11 @@ enum { KINDS = PHASES + (int)COMM_KINDS, COMM_ROW = 100 /* of the trace, below t
 
 typedef struct {
     double kind, begin, end; /* doubles all, to travel as such */
+    char about[16];          /* two of them; "": nobody said */
 } Span;
 enum { SPAN_NUMBERS = sizeof(Span) / sizeof(double) };
+
+static const double ABOUT_FONT = 12; /* pixels, of 'Sans,9' */
 
 struct Timeline {
     const Mesh *mesh;
@@ -24,17 +28,19 @@ struct Timeline {
     bool holds;
 };
 
-static void add(Timeline *t, int kind, double begin, double end) {
+static void add(Timeline *t, int kind, double begin, double end, const char *about) {
     if (t->count == t->capacity) {
         t->capacity = 2 * t->capacity + 64;
         t->spans = xrealloc(t->spans, (size_t)t->capacity * sizeof *t->spans);
     }
-    t->spans[t->count++] = (Span){kind, begin, end};
+    Span *span = &t->spans[t->count++];
+    *span = (Span){.kind = kind, .begin = begin, .end = end};
+    snprintf(span->about, sizeof span->about, "%s", about);
 }
 
 static void phase_done(void *context, Phase phase, double begin, double end) {
     Timeline *t = context;
-    if (!t->holds) add(t, (int)phase, begin, end);
+    if (!t->holds) add(t, (int)phase, begin, end, "");
 }
 
 /* ---- the trace ---- */
@@ -52,8 +58,9 @@ static void trace_call(Trace *trace, const CommEvent *event) {
     const CommCall *call = &event->call;
     TraceRow row = {trace_device(trace), COMM_ROW};
     trace_span(trace, row, comm_kind_names[call->kind], event->begin, event->end,
-               json_pack("{s:s, s:s, s:I}", "call", comm_call_text(call).text, "group", comm->name, "bytes",
-                         (json_int_t)(call->count * element_bytes(call->type))));
+               json_pack("{s:s, s:s, s:I, s:s*}", "call", comm_call_text(call).text, "group", comm->name,
+                         "bytes", (json_int_t)(call->count * element_bytes(call->type)), "about",
+                         event->about));
     if (call->kind == COMM_SEND)
         trace_arrow_from(trace, row, "message", arrow_id(event, comm->rank, call->peer), event->begin);
     if (call->kind == COMM_RECV)
@@ -63,7 +70,8 @@ static void trace_call(Trace *trace, const CommEvent *event) {
 
 static void call_done(void *context, const CommEvent *event) {
     Timeline *t = context;
-    if (!t->holds) add(t, PHASES + (int)event->call.kind, event->begin, event->end);
+    if (!t->holds)
+        add(t, PHASES + (int)event->call.kind, event->begin, event->end, event->about ? event->about : "");
     if (t->trace) trace_call(t->trace, event);
 }
 
@@ -102,7 +110,7 @@ static Span *gather(Timeline *t, int64_t *most) {
     Comm *world = t->mesh->world;
     int32_t largest = (int32_t)t->count;
     comm_all_reduce(world, NULL, &largest, &largest, 1, TYPE_I32, REDUCE_MAX);
-    while (t->count < largest) add(t, -1, 0, 0);
+    while (t->count < largest) add(t, -1, 0, 0, "");
     Span *all = xmalloc((size_t)max64((int64_t)world->size * largest, 1) * sizeof *all);
     comm_all_gather(world, NULL, t->spans, all, (int64_t)largest * SPAN_NUMBERS, TYPE_F64);
     *most = largest;
@@ -139,6 +147,31 @@ static void add_key(Str *s, const bool *seen, int width, int height) {
                3.6 + rows, LINE * (0.4 + rows / 2.0) / height, columns);
 }
 
+/* ---- what calls are about ---- */
+
+/* Whether another span of its half of the row lies over the span. */
+static bool overlapped(const Span *row, int64_t most, int64_t i) {
+    for (int64_t k = 0; k < most; k++)
+        if (k != i && row[k].kind >= PHASES && row[k].begin < row[i].end && row[i].begin < row[k].end)
+            return true;
+    return false;
+}
+
+/* Dark on what is light, and light on what is dark. */
+static const char *ink_on(const char *color) {
+    unsigned red, green, blue;
+    if (sscanf(color, "%2x%2x%2x", &red, &green, &blue) != 3) return "000000";
+    return 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "222222" : "ffffff";
+}
+
+/* All of the name, or what stands behind its last dot, where that is all there is room for. width: of the span, in pixels. */
+static const char *fitting(const char *name, double width) {
+    static const double MARGIN = 6;
+    const char *dot = strrchr(name, '.');
+    if (label_width(name, ABOUT_FONT) + MARGIN <= width) return name;
+    return dot && label_width(dot + 1, ABOUT_FONT) + MARGIN <= width ? dot + 1 : NULL;
+}
+
 static void write_script(Str *s, const Span *all, int n, int64_t most, const char *title, const char *path) {
     bool seen[KINDS] = {false};
     double first = INFINITY, last = -INFINITY;
@@ -150,6 +183,7 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
         }
     double unit = last - first < 1e-3 ? 1e6 : 1e3;
     const int width = 1100, height = 150 + 55 * n;
+    const double FRAME = width - 150; /* pixels, about, beside the names of the devices */
     gnuplot_terminal(s, path, width, height);
     str_printf(s, "set title ");
     gnuplot_quoted(s, title);
@@ -171,6 +205,15 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
                    "linewidth 0.5 fillcolor rgb '#%s'\n",
                    unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
                    kind_color(kind, seen));
+        const char *about = kind < PHASES || overlapped(&all[device * most], most, i - device * most)
+                                ? NULL
+                                : fitting(all[i].about, (all[i].end - all[i].begin) / (last - first) * FRAME);
+        if (!about || !*about) continue;
+        str_printf(s, "set label ");
+        gnuplot_quoted(s, about);
+        str_printf(s, " at %.9g,%g center font 'Sans,9' front textcolor rgb '#%s'\n",
+                   unit * ((all[i].begin + all[i].end) / 2 - first), top + 0.2,
+                   ink_on(kind_color(kind, seen)));
     }
     str_printf(s, "plot ");
     for (int kind = 0, drawn = 0; kind < KINDS; kind++)
