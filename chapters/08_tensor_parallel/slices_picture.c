@@ -29,12 +29,12 @@ void slices_print(const Sliced *s) {
 /* ---- as a picture ---- */
 
 enum { MOST_MATRICES = 8 };
-static const double WIDE = 12, ROW_GAP = 2.6, GAP = 1.2, LEFT = 0.8, TOP = 0.9;
+static const double WIDE = 11, ROW_GAP = 2.2, GAP = 0.8, LEFT = 0.6, TOP = 1.1;
 
 typedef struct {
     Box *boxes;
     int count, capacity, t;
-    char *texts[4 * MOST_MATRICES]; /* of captions: freed at the end */
+    char *texts[MOST_MATRICES]; /* sizes in words: freed at the end */
     int text_count;
     double unit; /* of one model dimension */
 } Drawing;
@@ -72,68 +72,74 @@ static void add_strips(Drawing *d, double x, double y, double width, double heig
     add_box(d, (Box){x, y, width, height, 0, NULL, 0});
 }
 
-/* One weight: its name above, how it is cut below. Returns its right end. */
-static double add_matrix(Drawing *d, double x, double y, const char *name, int64_t rows, const int64_t *parts,
-                         const char *const *part_names, int part_count, bool columns, const int *sharing) {
+/* One weight: some fused matrices of the same number of rows. */
+typedef struct {
+    const char *name;
+    int64_t rows, parts[3];
+    int part_count;
+    const char *part_names[3];
+    bool columns;   /* cut by columns; otherwise by rows */
+    int sharing[3]; /* neighbours that have the same slice of a part; 0: none do */
+    double height;  /* as drawn; 0: as its rows say */
+    const char *caption;
+} Matrix;
+
+static double side(const Drawing *d, int64_t size) { return d->unit * sqrt((double)size); }
+
+/* Its name above, how it is cut below. Returns where the next one begins. */
+static double add_matrix(Drawing *d, double x, double y, const Matrix *m) {
     int64_t all = 0;
-    for (int i = 0; i < part_count; i++) all += parts[i];
-    double width = d->unit * sqrt((double)all), height = d->unit * sqrt((double)rows), left = x;
-    for (int i = 0; i < part_count; i++) {
-        double w = width * (double)parts[i] / (double)all;
-        add_strips(d, left, y, w, height, columns, sharing ? sharing[i] : 1);
-        if (part_names) add_box(d, (Box){left, y + height, w, 0.45, -1, part_names[i], 9});
+    for (int i = 0; i < m->part_count; i++) all += m->parts[i];
+    double width = side(d, all), height = m->height > 0 ? m->height : side(d, m->rows);
+    double room = fmax(width, 2.6), left = x + (room - width) / 2, below = y + height + 0.05;
+    for (int i = 0; i < m->part_count; i++) {
+        double w = width * (double)m->parts[i] / (double)all;
+        add_strips(d, left, y, w, height, m->columns, m->sharing[i] ? m->sharing[i] : 1);
+        if (m->part_names[i]) add_box(d, (Box){left, below, w, 0.4, -1, m->part_names[i], 10});
         left += w;
     }
-    double label = fmax(width, 3.2), at = x + width / 2 - label / 2;
-    add_box(d, (Box){at, y - 0.85, label, 0.45, -1, name, 12});
-    add_box(d, (Box){at, y - 0.42, label, 0.4, -1, keep(d, xprintf("%" PRId64 " x %" PRId64, rows, all)), 9});
-    return x + fmax(width, 2.2) + GAP;
+    add_box(d, (Box){x, y - 0.85, room, 0.45, -1, m->name, 12});
+    const char *size = keep(d, xprintf("%" PRId64 " x %" PRId64, m->rows, all));
+    add_box(d, (Box){x, y - 0.42, room, 0.4, -1, size, 10});
+    add_box(d, (Box){x, below + (m->part_names[0] ? 0.38 : 0), room, 0.4, -1, m->caption, 10});
+    return x + room + GAP;
 }
 
-static double height_of(const Drawing *d, int64_t rows) { return d->unit * sqrt((double)rows); }
-
 void slices_draw(const ModelConfig *m, int t, const char *folder) {
+    static const char before[] = "by columns, f before", behind[] = "by rows, g behind";
     Drawing d = {.t = t};
-    int64_t D = m->C / m->H, up = m->activation == ACTIVATION_SWIGLU ? 2 : 1;
-    int64_t qkv[] = {m->H * D, m->K * D, m->K * D}, gate_up[] = {m->F, m->F};
-    static const char *const qkv_names[] = {"q", "k", "v"}, *const gate_names[] = {"gate", "up"};
-    int head_sharing = (int)max64(t / m->K, 1), sharing[] = {1, head_sharing, head_sharing};
+    int64_t D = m->C / m->H, gated = m->activation == ACTIVATION_SWIGLU, V = ceil_div(m->V, t) * t;
+    int shared = (int)max64(t / m->K, 1);
     /* sides are drawn as the roots of their sizes, so that long and short ones can both be seen */
-    double sides = sqrt((double)(m->H + 2 * m->K) * (double)D) + sqrt((double)m->C) +
-                   sqrt((double)(up * m->F)) + sqrt((double)m->C);
-    d.unit = (WIDE - 3 * GAP) / sides;
+    d.unit = WIDE / (sqrt((double)(m->C + 2 * m->K * D)) + 2 * sqrt((double)m->C) +
+                     sqrt((double)((gated + 1) * m->F)));
+    double first = side(&d, m->C), highest = fmax(side(&d, m->F), first),
+           table = fmin(side(&d, V), 1.3 * highest);
+    const char *words = V > m->V ? "by rows, padding last" : "by rows: words";
+    Matrix qkv = {"qkv", m->C,  {m->C, m->K * D, m->K * D}, 3, {"q", "k", "v"}, true, {1, shared, shared},
+                  0,     before},
+           out = {"attention out", m->C, {m->C}, 1, {0}, false, {0}, 0, behind},
+           up = {"ffn up", m->C, {m->F}, 1, {0}, true, {0}, 0, before},
+           gate_up = {"ffn up", m->C, {m->F, m->F}, 2, {"gate", "up"}, true, {0}, 0, before},
+           down = {"ffn down", m->F, {m->C}, 1, {0}, false, {0}, 0, behind},
+           token = {m->tied ? "token, and head" : "token", V, {m->C}, 1, {0}, false, {0}, table, words},
+           head = {"head", V, {m->C}, 1, {0}, false, {0}, table, words};
 
-    double x = LEFT, y = TOP + 0.3;
-    double first = height_of(&d, m->C), second = fmax(height_of(&d, m->F), first);
-    double after_qkv = add_matrix(&d, x, y, "qkv", m->C, qkv, qkv_names, 3, true, sharing);
-    double after_out = add_matrix(&d, after_qkv, y, "attention out", m->H * D, &m->C, NULL, 1, false, NULL);
-    double after_up = add_matrix(&d, after_out, y, "ffn up", m->C, up == 2 ? gate_up : &m->F,
-                                 up == 2 ? gate_names : NULL, (int)up, true, NULL);
-    double end = add_matrix(&d, after_up, y, "ffn down", m->F, &m->C, NULL, 1, false, NULL);
-    double words = y + 0.55;
-    add_box(&d, (Box){x, words + first, after_qkv - x - GAP, 0.4, -1, "by columns, f before", 10});
-    add_box(&d, (Box){after_qkv - 0.4, words + first, after_out - after_qkv - GAP + 0.8, 0.4, -1,
-                      "by rows, g behind", 10});
-    add_box(&d,
-            (Box){after_out, words + first, after_up - after_out - GAP, 0.4, -1, "by columns, f before", 10});
-    add_box(&d, (Box){after_up - 0.4, y + second + 0.1, end - after_up - GAP + 0.8, 0.4, -1,
-                      "by rows, g behind", 10});
-
-    double y2 = y + fmax(second, first) + ROW_GAP, x2 = LEFT;
-    int64_t V = ceil_div(m->V, t) * t;
-    double after_token =
-        add_matrix(&d, x2, y2, m->tied ? "token, and head" : "token", V, &m->C, NULL, 1, false, NULL);
-    double at = after_token;
-    if (!m->tied) at = add_matrix(&d, at, y2, "head", V, &m->C, NULL, 1, false, NULL);
-    add_box(&d, (Box){LEFT - 0.4, y2 + height_of(&d, V) + 0.1, at - LEFT - GAP + 0.8, 0.4, -1,
-                      V > m->V ? "by rows, the last ones padding" : "by rows: words", 10});
-    add_box(&d, (Box){at + 0.6, y2, 6, 1.1, 0, "norms, biases of rows, positions", 11});
-    add_box(&d, (Box){at + 0.6, y2 + 1.2, 6, 0.4, -1, "whole on every device", 10});
-    const char *key = head_sharing > 1 ? "a strip with two numbers: both devices have the same" : NULL;
-    if (key) add_box(&d, (Box){at + 0.6, y2 + 1.8, 6, 0.4, -1, key, 10});
+    double x = LEFT, y = TOP;
+    x = add_matrix(&d, x, y, &qkv);
+    x = add_matrix(&d, x, y, &out);
+    x = add_matrix(&d, x, y, gated ? &gate_up : &up);
+    double end = add_matrix(&d, x, y, &down);
+    y += highest + ROW_GAP;
+    x = add_matrix(&d, LEFT, y, &token);
+    if (!m->tied) x = add_matrix(&d, x, y, &head);
+    add_box(&d, (Box){x, y, 5.4, 0.9, 0, "norms, biases of rows, positions", 11});
+    add_box(&d, (Box){x, y + 0.95, 5.4, 0.4, -1, "whole on every device", 10});
+    if (shared > 1)
+        add_box(&d, (Box){x, y + 1.5, 5.4, 0.4, -1, "k and v: those in one strip have the same head", 10});
     char *title = xprintf("A block and the tables of words, cut over %d devices", t);
     char *path = xprintf("%s/slices.png", folder);
-    Boxes picture = {title, d.boxes, d.count, fmax(end, at + 7.5), y2 + height_of(&d, V) + 0.9, 62};
+    Boxes picture = {title, d.boxes, d.count, fmax(end, x + 6), y + table + 0.8, 62};
     boxes_draw(&picture, path);
     free(title);
     free(path);
