@@ -1,6 +1,294 @@
 #include "chapters/08_tensor_parallel/meshes.h"
+
+#include "chapters/07_fsdp/unit.h"
+#include "chapters/08_tensor_parallel/layer_picture.h"
+#include "chapters/08_tensor_parallel/vocabulary.h"
+#include "common/cpu/device_cpu.h"
+#include "common/draw/plots.h"
+#include "common/run/report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_MESHES = 16, WALL_STEPS = 3 };
+
+/* ---- one mesh ---- */
+
+static double seconds_of(const DeviceModel *model, const Comm *comm, CommKind kind, ElementType type,
+                         int64_t count) {
+    CommCall call = {.kind = kind, .type = type, .count = count};
+    return clock_collective_seconds(model, comm, &call);
+}
+
+/* tp_forecast.h says which these are. */
+static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
+    const Config *c = &s->own->config;
+    const Comm *comm = s->mesh->axis[MESH_TENSOR];
+    int t = comm->size;
+    if (t == 1) return 0;
+    int64_t rows = c->micro_batch * c->model.T, S = rows * c->model.C, places = 4 * c->model.L + 2,
+            chunks = vocabulary_chunks(rows, t);
+    double each = c->sequence_parallel ? seconds_of(model, comm, COMM_ALL_GATHER, TYPE_REAL, S / t) +
+                                             seconds_of(model, comm, COMM_REDUCE_SCATTER, TYPE_REAL, S / t)
+                                       : seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, S);
+    double latency = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 0),
+           numbers = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 3 * rows) - latency,
+           norm = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_F64, 1);
+    return (double)places * each + 2 * (double)chunks * latency + numbers + norm;
+}
+
+/* The gradients of each unit; the tokens that count, and the loss. */
+static double predict_along_data(const Sliced *s, const DeviceModel *model) {
+    const Comm *comm = s->mesh->axis[MESH_DATA];
+    const Fsdp *f = s->own->fsdp;
+    if (comm->size == 1) return 0;
+    double seconds = 2 * seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_F64, 1);
+    for (int k = 0; k < f->unit_count; k++)
+        for (int use = 0; use < PARAM_MAX_USES; use++)
+            if (f->units[k].grad[use].params)
+                seconds += seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, unit_count(f, &f->units[k]));
+    return seconds;
+}
+
+static Config config_for(const Config *config, int d, int t) {
+    Config c = *config;
+    c.tensor_parallel = t;
+    c.data_parallel = d;
+    c.num_microbatches = 1;
+    c.micro_batch = c.global_batch / d;
+    c.zero_stage = c.shard_group = 0;
+    c.overlap = OVERLAP_NONE;
+    return c;
+}
+
+StepTimes meshes_step(const Config *config, Comm *world, const Dataset *data, int d, int t,
+                      const DeviceModel *model, StepTimes *predicted) {
+    Config c = config_for(config, d, t);
+    Mesh mesh = mesh_new(world, (int[MESH_AXES]){d, 1, t});
+    Device *device = device_new_cpu(c.device_memory);
+    device->queue.openblas = c.gemm == GEMM_OPENBLAS;
+    Clock clock;
+    if (model) clock_attach(device, &clock, model);
+    Sliced *s = sliced_new(&c, &mesh, device, data);
+    MetricsRow row;
+    int64_t step = 0, steps = model ? 1 : WALL_STEPS;
+    if (!model) sliced_step(s, step++, &row); /* memory is touched for the first time */
+    s->own->profile = profile_new(device, NULL, NULL, NULL, NULL);
+    double tensor = mesh.axis[MESH_TENSOR]->seconds, along = mesh.axis[MESH_DATA]->seconds;
+    comm_barrier(world, NULL);
+    double began = queue_now(&device->queue);
+    for (int64_t i = 0; i < steps; i++, step++) {
+        profile_step_begin(s->own->profile, step + 1);
+        sliced_step(s, step, &row);
+        profile_step_end(s->own->profile);
+    }
+    double n = (double)steps;
+    StepTimes times = {.step = (queue_now(&device->queue) - began) / n,
+                       .update = profile_seconds(s->own->profile, PHASE_OPTIMIZER) / n,
+                       .along_tensor = (mesh.axis[MESH_TENSOR]->seconds - tensor) / n,
+                       .along_data = (mesh.axis[MESH_DATA]->seconds - along) / n};
+    times.passes = times.step - times.update - times.along_tensor - times.along_data;
+    if (predicted)
+        *predicted = (StepTimes){.along_tensor = predict_along_tensor(s, model),
+                                 .along_data = predict_along_data(s, model)};
+    profile_delete(s->own->profile);
+    sliced_delete(s);
+    if (model) clock_detach(&clock);
+    device_delete(device);
+    mesh_close(&mesh);
+    return times;
+}
+
+/* ---- what a device would do alone ---- */
+
+/* Its share of the batch, with whole matrices. */
+typedef struct {
+    double divided; /* passes: what tensor parallelism divides: products, attention, activations, the loss */
+    double not_divided; /* the rest: norms, residual sums, dropout, the sum of the embedding */
+    double update;
+} ShareTimes;
+
+static bool is_divided(const char *op) {
+    static const char *const not [] = {"layernorm", "rmsnorm", "add", "dropout", "embedding"};
+    for (int i = 0; i < (int)COUNT_OF(not ); i++)
+        if (strcmp(op, not [i]) == 0) return false;
+    return true;
+}
+
+static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t windows,
+                              const DeviceModel *model) {
+    Config c = config_for(config, 1, 1);
+    c.global_batch = c.micro_batch = windows;
+    Comm *alone = comm_self();
+    Device *device = device_new_cpu(0);
+    Clock clock;
+    clock_attach(device, &clock, model);
+    Sharded *s = sharded_new(&c, alone, device, data);
+    s->profile = profile_new(device, s->tape, NULL, NULL, NULL);
+    MetricsRow row;
+    profile_step_begin(s->profile, 1);
+    sharded_step(s, 0, &row);
+    profile_step_end(s->profile);
+    ShareTimes times = {.update = profile_seconds(s->profile, PHASE_OPTIMIZER)};
+    int count;
+    const ProfileRow *rows = profile_rows(s->profile, &count);
+    for (int i = 0; i < count; i++) {
+        if (rows[i].phase == PHASE_OPTIMIZER) continue;
+        *(is_divided(rows[i].op) ? &times.divided : &times.not_divided) += rows[i].seconds;
+    }
+    profile_delete(s->profile);
+    sharded_delete(s);
+    clock_detach(&clock);
+    device_delete(device);
+    comm_close(alone);
+    return times;
+}
+
+/* By formula: the share of a device alone over t, and the copies that f and g make. */
+static void predict_kernels(const Config *c, const ShareTimes *share, int d, int t, const DeviceModel *model,
+                            StepTimes *predicted) {
+    double bytes = (double)(c->global_batch / d * c->model.T * c->model.C * (int64_t)sizeof(real));
+    double copies = t == 1 ? 0 : (c->sequence_parallel ? 2 : 1) * (double)(4 * c->model.L + 2);
+    predicted->passes = share->divided / t + share->not_divided / (c->sequence_parallel ? t : 1) +
+                        copies * 2 * bytes / model->memory_bandwidth;
+    predicted->update = share->update / t;
+    predicted->step = predicted->passes + predicted->update + predicted->along_tensor + predicted->along_data;
+}
+
+/* ---- all meshes ---- */
+
+typedef struct {
+    int d, t;
+    StepTimes measured, predicted;
+    double wall;
+} Point;
+
+static void draw(const Config *c, const Point *points, int count, const char *device) {
+    double t[MOST_MESHES], ms[6][MOST_MESHES];
+    for (int i = 0; i < count; i++) {
+        const StepTimes *m = &points[i].measured;
+        const double parts[] = {m->step,   points[i].predicted.step, m->passes,
+                                m->update, m->along_tensor,          m->along_data};
+        t[i] = points[i].t;
+        for (int k = 0; k < 6; k++) ms[k][i] = 1e3 * parts[k];
+    }
+    static const char *const names[] = {"a step",        "by formula",   "forward and backward",
+                                        "the optimizer", "along tensor", "along data"};
+    PlotSeries series[6];
+    for (int k = 0; k < 6; k++)
+        series[k] = (PlotSeries){names[k], t, ms[k], count, k == 1 ? PLOT_DASHED : PLOT_LINE_POINTS, 0, NULL};
+    char *title = xprintf("A step on %d devices of %s, by how many share each layer",
+                          points[0].d * points[0].t, device);
+    char *path = xprintf("%s/meshes.png", c->output_dir);
+    Plot plot = {.title = title,
+                 .x_label = "devices along tensor; the others are along data",
+                 .y_label = "milliseconds",
+                 .log_x = true,
+                 .y_from_zero = true,
+                 .series = series,
+                 .series_count = 6};
+    plot_draw(&plot, path);
+    free(title);
+    free(path);
+}
+
+static void print_point(const Point *p, double ideal) {
+    const StepTimes *m = &p->measured, *f = &p->predicted;
+    printf(
+        "%4d x %-4d | %9.4f %10.4f %7.3f | %9.4f %10.4f %8.4f | %8.4f %10.4f | %8.4f %10.4f | %5.1f %9.1f\n",
+        p->d, p->t, 1e3 * m->step, 1e3 * f->step, m->step / f->step, 1e3 * m->passes, 1e3 * f->passes,
+        1e3 * m->update, 1e3 * m->along_tensor, 1e3 * f->along_tensor, 1e3 * m->along_data,
+        1e3 * f->along_data, 100 * ideal / m->step, 1e3 * p->wall);
+}
+
+/* Of the first mesh, and of the best one: where the difference comes from. */
+static void explain(const Point *points, int best) {
+    const Point *a = &points[0], *b = &points[best];
+    if (best == 0) {
+        printf("with %d along tensor nothing is saved: what is divided there costs more to add up\n",
+               points[1].t);
+        b = &points[1];
+    }
+    const StepTimes *x = &a->measured, *y = &b->measured;
+    printf(
+        "from %d x %d to %d x %d, ms: passes %+.4f, optimizer %+.4f, along tensor %+.4f, along data %+.4f\n",
+        a->d, a->t, b->d, b->t, 1e3 * (y->passes - x->passes), 1e3 * (y->update - x->update),
+        1e3 * (y->along_tensor - x->along_tensor), 1e3 * (y->along_data - x->along_data));
+    printf(
+        "  %d along data divide the batch alone: each of them updates all weights, and sums all gradients;\n"
+        "  %d along tensor divide these as well, and the vocabulary; norms and residual sums they do not\n",
+        a->d, b->t);
+}
+
+json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
+    const DeviceModel *device = device_model(c->device_model);
+    Point points[MOST_MESHES];
+    int n = world->size, count = 0, best = 0, expected = 0;
+    Model *whole = model_new(NULL, &c->model, c->seed, &layers_serial);
+    double ideal = model_flops_per_token(whole) * (double)(c->global_batch * c->model.T) / n / device->flops;
+    model_delete(whole);
+    printf("\n---- meshes of data x tensor, %" PRId64 " windows a step ----\n", c->global_batch);
+    printf("%11s | %28s | %29s | %19s | %19s | %s\n", "data x", "step, ms", "forward and backward  update",
+           "along tensor, ms", "along data, ms", "MFU   wall ms,");
+    printf("%-11s | %9s %10s %7s | %9s %10s %8s | %8s %10s | %8s %10s | %5s %9s\n", "     tensor", "",
+           "predicted", "ratio", "", "predicted", "", "", "predicted", "", "predicted", "%", "here");
+    for (int t = 1; t <= n && count < MOST_MESHES; t++) {
+        if (n % t) continue;
+        TensorParallelOptions options = sliced_options(c);
+        char *hint, *problem = tensor_parallel_problem(&c->model, t, &options, &hint);
+        if (problem || c->global_batch % (n / t)) {
+            printf("%4d x %-4d | %s\n", n / t, t,
+                   problem ? problem : "the batch cannot be shared by so many");
+            if (problem) free(problem), free(hint);
+            continue;
+        }
+        Point *p = &points[count];
+        *p = (Point){.d = n / t, .t = t};
+        p->measured = meshes_step(c, world, data, p->d, t, device, &p->predicted);
+        p->wall = meshes_step(c, world, data, p->d, t, NULL, NULL).step;
+        ShareTimes share = {0};
+        if (world->rank == 0) share = share_alone(c, data, c->global_batch / p->d, device);
+        comm_broadcast(world, NULL, &share, sizeof share / sizeof(double), TYPE_F64, 0);
+        predict_kernels(c, &share, p->d, t, device, &p->predicted);
+        print_point(p, ideal);
+        if (p->measured.step < points[best].measured.step) best = count;
+        if (p->predicted.step < points[expected].predicted.step) expected = count;
+        count++;
+    }
+    if (count == 0) return json_object();
+    printf("best: %d x %d; by the formula: %d x %d\n", points[best].d, points[best].t, points[expected].d,
+           points[expected].t);
+    if (count > 1) explain(points, best);
+    if (world->rank == 0) draw(c, points, count, device->name);
+    return json_pack("{s:i, s:i, s:f, s:f}", "best_tensor", points[best].t, "predicted_tensor",
+                     points[expected].t, "best_step_s", points[best].measured.step, "first_step_s",
+                     points[0].measured.step);
+}
+
+/* ---- what is asked for ---- */
+
 void meshes_run(const TpProgram *options, Run *run, json_t *report) {
-    (void)options;
-    (void)run;
-    (void)report;
+    const Config *c = &run->config;
+    const DeviceModel *model = device_model(c->device_model);
+    Comm *world = run->job.world;
+    if (world->size == 1)
+        comm_refuse(world, "build/mpiexec -n 8 starts 8",
+                    xstrdup("--sweep compares devices, and there is one"));
+    file_make_folder(c->output_dir);
+    printf("%d devices, by the clock of %s: %s\n", world->size, model->name, model->about);
+    printf("%.4g FLOP/s, memory %.4g bytes/s, links %.4g s and %.4g bytes/s\n", model->flops,
+           model->memory_bandwidth, model->inside.latency, model->inside.bandwidth);
+    json_t *results = json_object();
+    report_set_integer(report, "devices", world->size);
+    if (options->sweep != CUT_SWEEP_OVERLAP)
+        json_object_set_new(results, "meshes", meshes_sweep(c, world, run->data));
+    if (options->sweep != CUT_SWEEP_MESHES) {
+        sliced_check_sizes(c);
+        json_object_set_new(results, "overlap", overlap_sweep(c, world, run->data));
+        layer_draw(c, world, run->data);
+    }
+    json_object_set_new(report, "sweep", results);
+    if (world->rank == 0) report_write(report, c->output_dir);
 }
