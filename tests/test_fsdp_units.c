@@ -5,6 +5,7 @@
  * TEST variants: double */
 #define _GNU_SOURCE
 #include "chapters/07_fsdp/fsdp.h"
+#include "common/base/platform.h"
 #include "common/cpu/device_cpu.h"
 #include "common/model/mlp.h"
 #include "common/model/whole.h"
@@ -30,6 +31,7 @@ static void keep_unknown(void *argument) {
 /* Before there are ranks: a child of this process meets the error. */
 static void test_unknown(void) {
     static char name[] = "token,blocks.1";
+    if (platform_rank() > 0) return;
     Exit e = expect_exit(keep_unknown, name);
     ok(refused(&e, 2, "there is no unit 'blocks.1' to keep gathered (hint: the units are token, blocks.0)"),
        "%s", e.text);

@@ -77,8 +77,8 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
     Batch batch = batch_new(model->device, min64(rows, windows), T);
     Part *parts = xcalloc((size_t)count, sizeof *parts), sum = {0, 0};
     int64_t ranks = comm ? comm->size : 1;
-    for (int64_t k = 0; k < count;
-         k += ranks) { /* all make as many passes: they may gather weights together */
+    /* all make as many passes: they may gather weights together */
+    for (int64_t k = 0; k < count; k += ranks) {
         int64_t i = k + (comm ? comm->rank : 0);
         Part part = evaluate_part(model, data, tape, &batch, min64(i, count - 1) * rows, windows);
         if (i < count) parts[i] = part;
