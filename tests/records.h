@@ -57,32 +57,43 @@ static inline Config record_config(const Comm *comm, const ModelConfig *model, i
     return c;
 }
 
-/* On one device, by code that knows nothing of several (tests/training.h, which is held against JAX elsewhere), with the
- * micro-batches of all. Rank 0 of `world` does it, the others are told. */
-static inline Record train_alone(Comm *world, const Config *config, int steps) {
-    Config c = *config;
-    c.num_microbatches *= c.data_parallel;
-    c.data_parallel = 1;
-    Training t = training_new(&c, c.model.T, 1, 0.2);
-    Record record = record_new(&t.model->params, steps);
+/* On one device, by code that knows nothing of several (tests/training.h, which is held against JAX elsewhere). Rank 0 of
+ * `world` does it, the others are told. */
+static inline Record train_on_one(Comm *world, Training *t, int steps) {
+    Record record = record_new(&t->model->params, steps);
     for (int step = 0; step < steps && world->rank == 0; step++) {
-        training_load(&t, step);
+        training_load(t, step);
         record.losses[step] = 0;
-        for (int64_t i = 0; i < c.num_microbatches; i++) {
-            Tensor *loss = training_forward(&t, t.tape, step, i);
-            record.losses[step] += tensor_scalar(loss) / (double)t.batch.real;
-            tape_backward(t.tape, loss, &t.seed);
-            tape_reset(t.tape);
+        for (int64_t i = 0; i < t->config.num_microbatches; i++) {
+            Tensor *loss = training_forward(t, t->tape, step, i);
+            record.losses[step] += tensor_scalar(loss) / (double)t->batch.real;
+            tape_backward(t->tape, loss, &t->seed);
+            tape_reset(t->tape);
         }
-        record.norms[step] = optimizer_grad_norm(t.optimizer);
-        if (step == 0) keep(&t.model->params, true, record.gradients);
-        training_update(&t, step);
+        record.norms[step] = optimizer_grad_norm(t->optimizer);
+        if (step == 0) keep(&t->model->params, true, record.gradients);
+        training_update(t, step);
     }
-    keep(&t.model->params, false, record.parameters);
+    keep(&t->model->params, false, record.parameters);
     comm_broadcast(world, NULL, record.losses, RECORD_STEPS, TYPE_F64, 0);
     comm_broadcast(world, NULL, record.norms, RECORD_STEPS, TYPE_F64, 0);
     comm_broadcast(world, NULL, record.gradients, record.count, TYPE_REAL, 0);
     comm_broadcast(world, NULL, record.parameters, record.count, TYPE_REAL, 0);
+    return record;
+}
+
+/* The configuration for one device, with the micro-batches of all. */
+static inline Config config_alone(const Config *config) {
+    Config c = *config;
+    c.num_microbatches *= c.data_parallel;
+    c.data_parallel = 1;
+    return c;
+}
+
+static inline Record train_alone(Comm *world, const Config *config, int steps) {
+    Config c = config_alone(config);
+    Training t = training_new(&c, c.model.T, 1, 0.2);
+    Record record = train_on_one(world, &t, steps);
     training_delete(&t);
     return record;
 }

@@ -115,7 +115,7 @@ static inline Furthest reference_furthest(const Training *t, const json_t *json,
         const Tensor *tensor = column == REFERENCE_GRADIENT ? &p->grad[0] : &p->data;
         const json_t *want = json_array_get(json_array_get(lines, (size_t)i), column);
         double distance = reference_distance(reference_summary(p->name, tensor), want, relative, absolute);
-        if (!(distance <= worst.distance)) worst = (Furthest){p->name, distance};
+        if (is_worse(worst.distance, distance)) worst = (Furthest){p->name, distance};
     }
     return worst;
 }

@@ -30,6 +30,8 @@ static inline bool close_to(double got, double want, double tolerance, const cha
 
 /* The larger of two errors, where a NaN is larger than any number: fmax would lose it. */
 static inline double worse(double a, double b) { return isnan(b) || b > a ? b : a; }
+/* b is worse than the worst so far, which once it is a NaN stays one. */
+static inline bool is_worse(double a, double b) { return !isnan(a) && !(b <= a); }
 
 static inline int tap_done(void) {
     printf("1..%d\n", tap_count);

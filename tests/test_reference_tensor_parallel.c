@@ -142,7 +142,7 @@ static void compare_watched(const char *what, Watch *w, const json_t *lines, dou
         values++;
         if (got->has_gradient) distance = worse(distance, distance_of(got->gradient, want, 2, allowed));
         gradients += got->has_gradient;
-        if (!(distance <= worst.distance)) worst = (Furthest){name, distance};
+        if (is_worse(worst.distance, distance)) worst = (Furthest){name, distance};
     }
     ok_on_all(world, worst.distance <= 1 && values > 4,
               "%s: %d values on each device, %d with gradients; furthest off is %s, at %.2g of the tolerance",

@@ -1,62 +1,17 @@
 /* A model cut over the mesh's axis `tensor` trains as on one device: raw gradients (each tensor gathered and named),
  * losses, norms and, after 20 steps of SGD, every parameter, for every option of the model, with and without sequence
- * parallel, on every mesh of data and tensor. Replicas keep the same bits; the bytes are those of the formula, exactly;
- * text comes out token by token as on one device.
+ * parallel, with all-reduces that overlap, and with every stage of ZeRO along `data`, on every mesh of data and tensor.
+ * Replicas keep the same bits. (Bytes, and text: test_tensor_costs.c.)
  *
  * TEST np: 1 2 4, all: 3 6 8
  * TEST variants: double */
 #include "common/model/whole.h"
-#include "tests/ranks.h"
+#include "tests/records.h"
 #include "tests/tensor_parallel.h"
-#include "tests/tensors.h"
 
-enum { STEPS = 20 };
+enum { STEPS = RECORD_STEPS };
 static const double rounding = sizeof(real) == 8 ? 1e-10 : 2e-4;
 static Comm *world;
-
-/* ---- what a training leaves ---- */
-
-typedef struct {
-    double losses[STEPS], norms[STEPS];
-    real *gradients, *parameters; /* whole: all of the first step, before clipping; all after the last */
-} Record;
-
-static Record record_new(const Params *whole) {
-    size_t bytes = (size_t)params_count(whole) * sizeof(real);
-    return (Record){.gradients = xmalloc(bytes), .parameters = xmalloc(bytes)};
-}
-
-static void record_free(Record *r) {
-    free(r->gradients);
-    free(r->parameters);
-}
-
-/* On one device, by code that knows nothing of several (tests/training.h). Rank 0 does it, the others are told. */
-static Record train_alone(const Config *config, Training *t) {
-    Config c = *config;
-    c.num_microbatches *= c.data_parallel;
-    c.data_parallel = 1;
-    *t = training_new(&c, c.model.T, 1, 0.2);
-    Params *params = &t->model->params;
-    start_anywhere(params);
-    Record r = record_new(params);
-    for (int step = 0; step < STEPS && world->rank == 0; step++) {
-        r.losses[step] = training_gradient(t, step);
-        r.norms[step] = optimizer_grad_norm(t->optimizer);
-        real *to = r.gradients;
-        for (int i = 0; i < params->count && step == 0; to += tensor_count(&params->items[i++]->data))
-            tensor_read(&params->items[i]->grad[0], 0, tensor_count(&params->items[i]->data), to);
-        training_update(t, step);
-    }
-    real *to = r.parameters;
-    for (int i = 0; i < params->count; to += tensor_count(&params->items[i++]->data))
-        tensor_read(&params->items[i]->data, 0, tensor_count(&params->items[i]->data), to);
-    comm_broadcast(world, NULL, r.losses, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, r.norms, STEPS, TYPE_F64, 0);
-    comm_broadcast(world, NULL, r.gradients, params_count(params), TYPE_REAL, 0);
-    comm_broadcast(world, NULL, r.parameters, params_count(params), TYPE_REAL, 0);
-    return r;
-}
 
 /* ---- held against each other ---- */
 
@@ -79,7 +34,7 @@ static double compare_tensors(const Slot *s, const Params *whole, bool gradients
         whole_gather(&holding, p->name, p->data.shape, got);
         for (int64_t k = 0; k < count; k++) {
             double off = fabs((double)got[k] - (double)want[k]);
-            if (!(off <= error)) error = off, *where = p->name;
+            if (is_worse(error, off)) error = off, *where = p->name;
             largest = worse(largest, fabs((double)want[k]));
         }
         want += count;
@@ -126,8 +81,10 @@ static void test_training(Mesh *mesh) {
         const char *kind;
         ModelConfig model = model_of(which, t, &kind);
         Config c = config_of(&model, data);
-        Training alone;
-        Record one = train_alone(&c, &alone);
+        Config c1 = config_alone(&c);
+        Training alone = training_new(&c1, model.T, 1, 0.2);
+        start_anywhere(&alone.model->params);
+        Record one = train_on_one(world, &alone, STEPS);
         for (int way = 0; way < WAYS; way++) {
             c.zero_stage = data > 1 ? (which + way) % 4 : 0;
             c.recompute = way > 0 && which % 2;
