@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COUNT = 1000, STEPS = 2 };
+enum { COUNT = 1000, LARGE = 8 << 20, STEPS = 2 };
 
 /* Messages around the ring, a sum. */
 static void talk(Comm *comm, Queue *q) {
@@ -26,7 +26,18 @@ static void talk(Comm *comm, Queue *q) {
         comm_recv(comm, q, out, COUNT, TYPE_F32, left);
         comm_wait(comm, q, sent);
     }
-    comm_all_reduce(comm, q, in, out, COUNT, TYPE_F32, REDUCE_SUM);
+    CommRequest *sum = comm_start_all_reduce(comm, q, in, out, COUNT, TYPE_F32, REDUCE_SUM);
+    comm_about(sum, "small");
+    comm_wait(comm, q, sum);
+}
+
+/* A sum that is wide enough in the picture for a letter or two. */
+static void sum_much(Comm *comm, Queue *q) {
+    float *much = xcalloc(LARGE, sizeof *much);
+    CommRequest *sum = comm_start_all_reduce(comm, q, much, much, LARGE, TYPE_F32, REDUCE_SUM);
+    comm_about(sum, "sums.7");
+    comm_wait(comm, q, sum);
+    free(much);
 }
 
 /* A step: phases as long as the clock is moved, talk along two axes, and something that only the world has to know. */
@@ -36,6 +47,7 @@ static void step(const Mesh *mesh, Profile *profile, Clock *clock, Queue *q) {
     profile_phase(profile, PHASE_REDUCE);
     talk(mesh->axis[MESH_DATA], q);
     talk(mesh->axis[MESH_TENSOR], q);
+    sum_much(mesh->axis[MESH_DATA], q);
     comm_barrier(mesh->world, NULL);
     int32_t word = 0;
     comm_all_reduce(mesh->world, NULL, &word, &word, 1, TYPE_I32, REDUCE_MAX);
@@ -95,8 +107,9 @@ static void check_trace(const char *path, const Mesh *mesh, double last_end) {
            "device %d: steps and phases", device);
         ok(fabs(number(e, "dur") - 1e3 * (device + 1)) < 1e-6, "... as long as the clock had them");
         ok(count(events, "send", "X", device, &e) == rings * STEPS &&
-               count(events, "all_reduce", "X", device, &e) == 2 * STEPS,
+               count(events, "all_reduce", "X", device, &e) == 3 * STEPS,
            "... and its calls, but not those of the world");
+        ok(is(json_object_get(e, "args"), "about", "sums.7"), "... with what they are about");
         ok(fabs(number(e, "ts") + number(e, "dur") - 1e6 * last_end) < 2e-3,
            "... which end when the clock says");
         ok(count(events, "process_name", "M", device, &e) == 1, "... under its name");
@@ -150,6 +163,11 @@ int main(void) {
         ok(svg_text_place(svg, "milliseconds", &x, &unit) && svg_text_place(svg, "forward", &x, &key) &&
                key > unit + 16,
            "the key stands below the name of the axis");
+        int about = 0;
+        for (const char *at = svg; (at = strstr(at, "<text>7</text>")); at++) about++;
+        ok(mesh.size[MESH_DATA] == 1 || about == world->size,
+           "what a call is about stands in its span, as far as there is room");
+        ok(!strstr(svg, "small") && !strstr(svg, "sums"), "... and nowhere else");
         free(svg);
         check_trace(path, &mesh, end);
         char *other = xprintf("%s/trace.1.json", folder);

@@ -1,8 +1,8 @@
 /* The memory of a device by the number of devices and the stage. */
 #include "chapters/07_fsdp/forecast.h"
+#include "chapters/07_fsdp/point.h"
 #include "chapters/07_fsdp/sweeps.h"
 #include "common/draw/memory_plot.h"
-#include "common/draw/plots.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -144,7 +144,7 @@ static void draw_stages(const Run *run, const Stage *all, int count) {
     }
     series[MEMORY_CLASSES] =
         (PlotSeries){"by formula", marks_x, marks_y, FORMULAS * count, PLOT_POINTS, 7, NULL};
-    sweep_draw(run,
+    point_draw(run,
                &(Plot){.title = "What a device holds, by devices and stage",
                        .x_label = "stage, and devices that share the batch",
                        .y_label = "MB on a device",

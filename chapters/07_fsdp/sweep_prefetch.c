@@ -1,7 +1,7 @@
 /* When does computing hide an all-gather? */
 #include "chapters/05_data_parallel/scaling.h"
+#include "chapters/07_fsdp/point.h"
 #include "chapters/07_fsdp/sweeps.h"
-#include "common/draw/plots.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -181,7 +181,7 @@ static void draw(const Run *run, const double *tokens, double series_ms[][MOST_P
                  .series = above,
                  .series_count = COUNT_OF(above),
                  .below = &waits};
-    sweep_draw(run, &plot, "prefetch.png");
+    point_draw(run, &plot, "prefetch.png");
 }
 
 json_t *sweep_prefetch(const Run *run, const Config *config) {
@@ -190,7 +190,6 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
     c.zero_stage = 3;
     c.keep_gathered = NULL;
     c.shard_group = 0;
-    CHECK_USAGE(c.model.L >= 2, "--num-layers 2 does", "--sweep prefetch looks from one block to the next");
     Comm *comm = comm_split(run->job.world, 0, run->job.world->rank, "data");
     double tokens[MOST_POINTS], blocks[4][MOST_POINTS], exposed[PREFETCHES][MOST_POINTS];
     double forward_found = NAN, backward_found = NAN;

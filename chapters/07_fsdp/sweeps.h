@@ -5,9 +5,6 @@
 
 #include "chapters/05_data_parallel/run.h"
 #include "chapters/07_fsdp/fsdp_options.h"
-#include "chapters/07_fsdp/sharded.h"
-#include "common/comm/clock.h"
-#include "common/draw/curves.h"
 
 #include <jansson.h>
 
@@ -23,24 +20,5 @@ json_t *sweep_memory(const Run *run, const Config *config);
 /* The tokens of a device, and the units that are gathered ahead: when does computing hide an all-gather? Draws
  * prefetch.png. */
 json_t *sweep_prefetch(const Run *run, const Config *config);
-
-/* ---- a point of a sweep ---- */
-
-/* A device of its own, by the clock of config's device model, and what trains on it with the others of comm, in one
- * micro-batch. */
-typedef struct {
-    Device *device;
-    Clock *clock;
-    Sharded *sharded;
-    int64_t step;
-} Point;
-
-/* Every rank of comm calls these. */
-Point point_open(const Config *config, Comm *comm, const Dataset *data);
-void point_step(Point *point);
-void point_close(Point *point);
-
-/* On rank 0, <output-dir>/<name>. */
-void sweep_draw(const Run *run, const Plot *plot, const char *name);
 
 #endif
