@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "chapters/07_fsdp/unit.h"
 
 #include "common/tensor/kernels.h"
