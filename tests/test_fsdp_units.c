@@ -5,7 +5,6 @@
  * TEST variants: double */
 #define _GNU_SOURCE
 #include "chapters/07_fsdp/fsdp.h"
-#include "common/base/platform.h"
 #include "common/cpu/device_cpu.h"
 #include "common/model/mlp.h"
 #include "common/model/whole.h"
@@ -26,15 +25,6 @@ static void keep_unknown(void *argument) {
     add_named(&params, "token.weight");
     add_named(&params, "blocks.0.norm1.weight");
     fsdp_new(&params, &(FsdpOptions){.stage = 3, .shards = comm_self(), .keep = argument});
-}
-
-/* Before there are ranks: a child of this process meets the error. */
-static void test_unknown(void) {
-    static char name[] = "token,blocks.1";
-    if (platform_rank() > 0) return;
-    Exit e = expect_exit(keep_unknown, name);
-    ok(refused(&e, 2, "there is no unit 'blocks.1' to keep gathered (hint: the units are token, blocks.0)"),
-       "%s", e.text);
 }
 
 static void test_names(void) {
@@ -175,8 +165,14 @@ static void test_one_unit(void) {
 }
 
 int main(void) {
-    test_unknown();
+    static char name[] = "token,blocks.1";
+    Exit e =
+        expect_exit(keep_unknown, name); /* before there are ranks: a child of this process meets the error */
     world = ranks_world();
+    ok_on_all(
+        world,
+        refused(&e, 2, "there is no unit 'blocks.1' to keep gathered (hint: the units are token, blocks.0)"),
+        "%s", e.text);
     test_names();
     test_one_unit();
     comm_close(world);
