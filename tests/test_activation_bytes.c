@@ -6,7 +6,6 @@
  * TEST tier: more
  * TEST variants: float double */
 #include "common/model/activation_bytes.h"
-#include "common/tensor/kernels.h"
 #include "tests/ranks.h"
 #include "tests/tensor_parallel.h"
 
@@ -15,18 +14,11 @@
 
 static Comm *world;
 
-static int64_t square_blocks(const Params *params) {
-    int64_t blocks = params->square_blocks;
-    for (int i = 0; i < params->count && !params->square_blocks; i++)
-        blocks += ceil_div(tensor_count(&params->items[i]->data), SQUARES_BLOCK);
-    return blocks;
-}
-
 /* The moments of a step by formula; backward comes to them from the last op on. */
 typedef struct {
     const Device *device;
     ActivationMoment moments[ACTIVATION_MOMENTS];
-    int ops, next, wrong; /* next: that backward comes to */
+    int ops, next, wrong; /* next: which of them backward comes to */
 } Walk;
 
 static void after_op(void *context, const Node *node, TapePhase phase) {
@@ -63,11 +55,11 @@ static void compare(Tally *tally, const char *what, const Config *config, const 
                 what, (long long)a.peak, a.at, (long long)measured, walk->wrong, walk->next + 1);
 }
 
-static ActivationCase case_of(const Config *c, const Params *params) {
+static ActivationCase case_of(const Config *c, const Optimizer *o) {
     return (ActivationCase){.windows = c->micro_batch,
                             .microbatches = c->num_microbatches,
                             .recompute = c->recompute,
-                            .square_blocks = square_blocks(params)};
+                            .square_blocks = optimizer_square_blocks(o)};
 }
 
 /* ---- one device ---- */
@@ -85,7 +77,7 @@ static Config config_for(ModelConfig model, int64_t windows, int64_t microbatche
 static void one_step(Tally *tally, const char *what, const Config *c, int64_t blocks) {
     Training t = training_new(c, c->model.T, 0, 0);
     t.model->params.square_blocks = blocks;
-    ActivationCase a = case_of(c, &t.model->params);
+    ActivationCase a = case_of(c, t.optimizer);
     Walk walk = walk_of(&c->model, &a, t.device);
     t.tape->observer = (TapeObserver){after_op, &walk};
     training_gradient(&t, 0);
@@ -186,8 +178,8 @@ static void test_tensor_parallel(const Mesh *mesh, TensorParallelOptions options
         c.recompute = which / MODELS / 2;
         if (c.recompute) c.model.dropout = 0; /* with it the others are */
         RandomTokens tokens = random_tokens(&c, 1, 0.2);
-        Slot s = slot_new(&c, mesh, options);
-        ActivationCase a = case_of(&c, &s.model->params);
+        Slot s = slot_new(&c, mesh, options, MISTAKE_NONE);
+        ActivationCase a = case_of(&c, s.optimizer);
         a.tensor = t;
         a.sequence_parallel = options.sequence_parallel;
         a.overlap = options.overlap_chunks > 0;

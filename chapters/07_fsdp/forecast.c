@@ -1,6 +1,7 @@
 #include "chapters/07_fsdp/forecast.h"
 
 #include "chapters/07_fsdp/unit.h"
+#include "common/model/activation_bytes.h"
 
 enum { REAL_BYTES = sizeof(real) };
 
@@ -25,6 +26,19 @@ static int64_t largest_gradient(const Sharded *s) {
     int64_t most = m->head_bias ? tensor_count(&m->head->data) + tensor_count(&m->head_bias->data) : 0;
     for (int i = 0; i < m->params.count; i++) most = max64(most, tensor_count(&m->params.items[i]->data));
     return most;
+}
+
+static int64_t activations(const Sharded *s) {
+    const Config *c = &s->config;
+    bool serial = s->model->layers == &layers_serial; /* or those of the next chapter */
+    ActivationCase activations = {.windows = c->micro_batch,
+                                  .microbatches = c->num_microbatches,
+                                  .tensor = serial ? 0 : c->tensor_parallel,
+                                  .sequence_parallel = c->sequence_parallel,
+                                  .overlap = c->overlap_tensor > 1,
+                                  .recompute = c->recompute,
+                                  .square_blocks = optimizer_square_blocks(s->optimizer)};
+    return activation_bytes(&c->model, &activations, s->device).peak;
 }
 
 Forecast forecast_of(const Sharded *s) {
@@ -52,6 +66,7 @@ Forecast forecast_of(const Sharded *s) {
         .parameters = (stage < 3 ? n : 1) * own_weights * REAL_BYTES,
         .gradients = ((whole_gradients ? n : 1) * own_gradients + early) * REAL_BYTES,
         .optimizer = moments * updated * REAL_BYTES,
+        .activations = activations(s),
         .all_reduce =
             numbers + (stage == 0 ? 2 * once * G : 0) + 2 * (groups - 1) * (stage == 0 ? (double)n : 1) * G,
         .all_gather = stage == 0  ? 0

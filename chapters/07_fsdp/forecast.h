@@ -7,7 +7,8 @@
 /* W: the bytes of all weights, padding included; G: those of their gradients, in which a weight with two uses counts
  * twice; n devices in a group of shards, c groups, m micro-batches a step.
  *
- *   kept          stage 0, 1: W and G; 2: W and G/n; 3: W/n and G/n; two moments of every element that is updated here
+ *   kept          stage 0, 1: W and G; 2: W and G/n; 3: W/n and G/n; two moments of every element that is updated here;
+ *                 activations: what the ops of a micro-batch keep (common/model/activation_bytes.h), in every stage
  *   moved         all-gather       stages 1, 2: c (n-1) W; 3: c (n-1) times what is gathered, each unit as often as
  *                                  a pass comes to it and it is not there
  *                 reduce-scatter   stage 1: c (n-1) G; 2 and 3: m times that
@@ -15,8 +16,8 @@
  *                                  loss, the norm's sums
  */
 typedef struct {
-    int64_t parameters, gradients, optimizer;      /* bytes on this device, at their peak */
-    double all_reduce, all_gather, reduce_scatter; /* bytes that all devices send in a step */
+    int64_t parameters, gradients, optimizer, activations; /* bytes on this device, at their peak */
+    double all_reduce, all_gather, reduce_scatter;         /* bytes that all devices send in a step */
 } Forecast;
 
 /* After a step: in stage 3 the order of units is known by then. */

@@ -88,6 +88,7 @@ static void print_forecast(const Run *run, const Sharded *s) {
     print_row("parameters, on device 0", (double)f.parameters, (double)peak[MEMORY_PARAMETERS]);
     print_row("gradients", (double)f.gradients, (double)peak[MEMORY_GRADIENTS]);
     print_row("optimizer", (double)f.optimizer, (double)peak[MEMORY_OPTIMIZER]);
+    print_row("activations", (double)f.activations, (double)peak[MEMORY_ACTIVATIONS]);
     if (s->comm->size == 1) return;
     print_row("all-reduce, of a step", f.all_reduce, reduce.bytes);
     print_row("all-gather", f.all_gather, gather.bytes);

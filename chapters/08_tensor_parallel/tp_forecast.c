@@ -73,6 +73,7 @@ void tp_forecast_print(const Sliced *s, const Account *account) {
     print_row("parameters, on device 0", (double)kept.parameters, (double)peak[MEMORY_PARAMETERS]);
     print_row("gradients", (double)kept.gradients, (double)peak[MEMORY_GRADIENTS]);
     print_row("optimizer", (double)kept.optimizer, (double)peak[MEMORY_OPTIMIZER]);
+    print_row("activations", (double)kept.activations, (double)peak[MEMORY_ACTIVATIONS]);
     if (t * d == 1) return;
     /* what those along `data` send is chapter 07's, once for each coordinate along `tensor` */
     print_row("all-reduce, of a step", t * kept.all_reduce + moved.all_reduce, all_reduce);

@@ -3,9 +3,8 @@
 #include "common/tensor/kernels.h"
 #include "common/tensor/tensor.h"
 
-enum {
-    LOSS_CHUNK = 256
-}; /* rows of logits that a device holds at once; t that share a vocabulary: t times as many */
+/* Rows of logits that a device holds at once; t devices that share a vocabulary: t times as many. */
+enum { LOSS_CHUNK = 256 };
 
 /* All in numbers, as parameters have them, where nothing else is said. */
 typedef struct {
@@ -156,7 +155,7 @@ static int64_t kept(const Chain *ch, int from, int to) {
 }
 
 /* By the blocks before the last one; recomputed, by each its input, and the input of the last one where its first op
- * keeps it not. */
+ * does not. */
 static int64_t kept_before(const Chain *ch) {
     int64_t L = ch->model->L;
     if (!ch->c->recompute) return (L - 1) * kept(ch, 0, ch->block_count);
@@ -169,8 +168,8 @@ static int64_t kept_by_blocks(const Chain *ch) {
     return ch->model->L * (ch->c->recompute ? ch->slice : kept(ch, 0, ch->block_count));
 }
 
-/* In backward of row i. A recomputed block has a tape of its own: the gradient of its output is there twice while its last
- * op is undone, and once from then on; so is its output. */
+/* In backward of row i. A recomputed block has a tape of its own: beside the row's gradients there is that of its output on
+ * the other tape, all the time, and its output, until the last op is undone. */
 static int64_t backward(const Chain *ch, int i) {
     const Row *r = &ch->rows[i];
     if (i >= ch->block_count)
@@ -185,8 +184,9 @@ static int64_t head_scratch(const Chain *ch) {
     int64_t t = ch->c->tensor, V = ch->model->V, C = ch->model->C;
     int64_t chunk = min64(ch->tokens, LOSS_CHUNK * max64(t, 1));
     if (!t) return k->head_loss_scratch(q, chunk, C, V, true);
-    int64_t words = ceil_div(V, t);
-    return chunk * words + k->matmul_scratch(q, chunk, words, C, true);
+    int64_t words =
+        ceil_div(V, t); /* then, for each row, the largest logit, the sum and the target's logit */
+    return chunk * words + max64(k->matmul_scratch(q, chunk, words, C, true), 3 * chunk);
 }
 
 /* Head and loss, in forward: x as it comes from the blocks or from the norm, and, where devices share the vocabulary, the

@@ -40,7 +40,7 @@ typedef struct {
     bool sequence_parallel; /* of chapter 08 ... */
     bool overlap;           /* ... as --overlap-tensor has it */
     bool recompute;
-    int64_t square_blocks; /* partial sums of the norm: of a device's own parameters, or of all shards */
+    int64_t square_blocks; /* partial sums of the norm: optimizer_square_blocks */
 } ActivationCase;
 
 typedef struct {

@@ -40,6 +40,13 @@ void optimizer_delete(Optimizer *o) {
 
 static int64_t square_blocks(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
 
+int64_t optimizer_square_blocks(const Optimizer *o) {
+    int64_t blocks = o->params->square_blocks;
+    for (int i = 0; i < o->params->count && !o->params->square_blocks; i++)
+        blocks += square_blocks(o->params->items[i]);
+    return blocks;
+}
+
 /* The sums of squares of this device's gradients, each at its place among those of all shards: first_block[i] for
  * parameter i. The others are 0. */
 static double *block_sums(Optimizer *o, const int64_t *first_block, int64_t blocks) {
@@ -59,12 +66,12 @@ static double *block_sums(Optimizer *o, const int64_t *first_block, int64_t bloc
 
 double optimizer_grad_norm_among(Optimizer *o, Comm *shards, Comm *slices) {
     const Params *params = o->params;
-    int64_t *first_block = xmalloc((size_t)max64(params->count, 1) * sizeof *first_block), blocks = 0;
+    int64_t *first_block = xmalloc((size_t)max64(params->count, 1) * sizeof *first_block), next = 0;
+    int64_t blocks = optimizer_square_blocks(o);
     for (int i = 0; i < params->count; i++) {
-        first_block[i] = params->square_blocks ? params->items[i]->first_block : blocks;
-        blocks += square_blocks(params->items[i]);
+        first_block[i] = params->square_blocks ? params->items[i]->first_block : next;
+        next += square_blocks(params->items[i]);
     }
-    if (params->square_blocks) blocks = params->square_blocks;
     double *sums = block_sums(o, first_block, blocks), sum = 0;
     Queue *q = &params->device->queue;
     /* where one device has a block, the others add zeros, which is exact */

@@ -26,6 +26,8 @@ double optimizer_grad_norm(Optimizer *optimizer);
  * these parameters, cut between two blocks of 1024 (Params.square_blocks): the bits of a device that holds all. slices:
  * those with other slices of the parameters, of which copies count once (Param.replica). NULL: none. */
 double optimizer_grad_norm_among(Optimizer *optimizer, Comm *shards, Comm *slices);
+/* How many sums of squares either holds on this device at once, each a double. */
+int64_t optimizer_square_blocks(const Optimizer *optimizer);
 /* One update with learning rate lr; each gradient is multiplied by clip first (clip_factor). */
 void optimizer_step(Optimizer *optimizer, double lr, double clip);
 
