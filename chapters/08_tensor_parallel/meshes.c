@@ -22,6 +22,16 @@ static double seconds_of(const DeviceModel *model, const Comm *comm, CommKind ki
     return clock_collective_seconds(model, comm, &call);
 }
 
+/* Elements of parameters that every device along `tensor` has. */
+static int64_t replicated(const Sliced *s) {
+    const Params *params = &s->own->model->params;
+    int64_t count = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i]->data.place[MESH_TENSOR].kind == PLACE_REPLICATE)
+            count += tensor_count(&params->items[i]->data);
+    return count;
+}
+
 /* tp_forecast.h says which these are. */
 static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
     const Config *c = &s->own->config;
@@ -36,7 +46,9 @@ static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
     double latency = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 0),
            numbers = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 3 * rows) - latency,
            norm = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_F64, 1);
-    return (double)places * each + 2 * (double)chunks * latency + numbers + norm;
+    double once =
+        c->sequence_parallel ? seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, replicated(s)) : 0;
+    return (double)places * each + 2 * (double)chunks * latency + numbers + norm + once;
 }
 
 /* The gradients of each unit; the tokens that count, and the loss. */
@@ -63,6 +75,11 @@ static Config config_for(const Config *config, int d, int t) {
     return c;
 }
 
+/* The norm, and the optimizer. */
+static double update_seconds(const Profile *p) {
+    return profile_seconds(p, PHASE_CLIP) + profile_seconds(p, PHASE_OPTIMIZER);
+}
+
 StepTimes meshes_step(const Config *config, Comm *world, const Dataset *data, int d, int t,
                       const DeviceModel *model, StepTimes *predicted) {
     Config c = config_for(config, d, t);
@@ -86,9 +103,11 @@ StepTimes meshes_step(const Config *config, Comm *world, const Dataset *data, in
     }
     double n = (double)steps;
     StepTimes times = {.step = (queue_now(&device->queue) - began) / n,
-                       .update = profile_seconds(s->own->profile, PHASE_OPTIMIZER) / n,
+                       .update = update_seconds(s->own->profile) / n,
                        .along_tensor = (mesh.axis[MESH_TENSOR]->seconds - tensor) / n,
                        .along_data = (mesh.axis[MESH_DATA]->seconds - along) / n};
+    if (model && t > 1) /* is counted along tensor */
+        times.update -= seconds_of(model, mesh.axis[MESH_TENSOR], COMM_ALL_REDUCE, TYPE_F64, 1);
     times.passes = times.step - times.update - times.along_tensor - times.along_data;
     if (predicted)
         *predicted = (StepTimes){.along_tensor = predict_along_tensor(s, model),
@@ -131,11 +150,11 @@ static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t
     profile_step_begin(s->profile, 1);
     sharded_step(s, 0, &row);
     profile_step_end(s->profile);
-    ShareTimes times = {.update = profile_seconds(s->profile, PHASE_OPTIMIZER)};
+    ShareTimes times = {.update = update_seconds(s->profile)};
     int count;
     const ProfileRow *rows = profile_rows(s->profile, &count);
     for (int i = 0; i < count; i++) {
-        if (rows[i].phase == PHASE_OPTIMIZER) continue;
+        if (rows[i].phase == PHASE_CLIP || rows[i].phase == PHASE_OPTIMIZER) continue;
         *(is_divided(rows[i].op) ? &times.divided : &times.not_divided) += rows[i].seconds;
     }
     profile_delete(s->profile);
@@ -150,7 +169,7 @@ static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t
 static void predict_kernels(const Config *c, const ShareTimes *share, int d, int t, const DeviceModel *model,
                             StepTimes *predicted) {
     double bytes = (double)(c->global_batch / d * c->model.T * c->model.C * (int64_t)sizeof(real));
-    double copies = t == 1 ? 0 : (c->sequence_parallel ? 2 : 1) * (double)(4 * c->model.L + 2);
+    double copies = (c->sequence_parallel && t > 1 ? 2 : 1) * (double)(4 * c->model.L + 2);
     predicted->passes = share->divided / t + share->not_divided / (c->sequence_parallel ? t : 1) +
                         copies * 2 * bytes / model->memory_bandwidth;
     predicted->update = share->update / t;
@@ -185,7 +204,6 @@ static void draw(const Config *c, const Point *points, int count, const char *de
     Plot plot = {.title = title,
                  .x_label = "devices along tensor; the others are along data",
                  .y_label = "milliseconds",
-                 .log_x = true,
                  .y_from_zero = true,
                  .series = series,
                  .series_count = 6};
@@ -194,13 +212,19 @@ static void draw(const Config *c, const Point *points, int count, const char *de
     free(path);
 }
 
+static void print_head(void) {
+    printf("%8s  %9s %9s %6s  %9s %9s %8s  %9s %9s  %9s %9s  %6s %9s\n", "data x", "step ms", "predicted",
+           "ratio", "passes", "predicted", "update", "along", "predicted", "along", "predicted", "MFU %",
+           "wall ms");
+    printf("%8s  %26s  %28s  %9s %9s  %9s\n", "tensor", "", "", "tensor", "", "data");
+}
+
 static void print_point(const Point *p, double ideal) {
     const StepTimes *m = &p->measured, *f = &p->predicted;
-    printf(
-        "%4d x %-4d | %9.4f %10.4f %7.3f | %9.4f %10.4f %8.4f | %8.4f %10.4f | %8.4f %10.4f | %5.1f %9.1f\n",
-        p->d, p->t, 1e3 * m->step, 1e3 * f->step, m->step / f->step, 1e3 * m->passes, 1e3 * f->passes,
-        1e3 * m->update, 1e3 * m->along_tensor, 1e3 * f->along_tensor, 1e3 * m->along_data,
-        1e3 * f->along_data, 100 * ideal / m->step, 1e3 * p->wall);
+    printf("%4d x %d  %9.4f %9.4f %6.3f  %9.4f %9.4f %8.4f  %9.4f %9.4f  %9.4f %9.4f  %6.1f %9.1f\n", p->d,
+           p->t, 1e3 * m->step, 1e3 * f->step, m->step / f->step, 1e3 * m->passes, 1e3 * f->passes,
+           1e3 * m->update, 1e3 * m->along_tensor, 1e3 * f->along_tensor, 1e3 * m->along_data,
+           1e3 * f->along_data, 100 * ideal / m->step, 1e3 * p->wall);
 }
 
 /* Of the first mesh, and of the best one: where the difference comes from. */
@@ -230,17 +254,13 @@ json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
     double ideal = model_flops_per_token(whole) * (double)(c->global_batch * c->model.T) / n / device->flops;
     model_delete(whole);
     printf("\n---- meshes of data x tensor, %" PRId64 " windows a step ----\n", c->global_batch);
-    printf("%11s | %28s | %29s | %19s | %19s | %s\n", "data x", "step, ms", "forward and backward  update",
-           "along tensor, ms", "along data, ms", "MFU   wall ms,");
-    printf("%-11s | %9s %10s %7s | %9s %10s %8s | %8s %10s | %8s %10s | %5s %9s\n", "     tensor", "",
-           "predicted", "ratio", "", "predicted", "", "", "predicted", "", "predicted", "%", "here");
+    print_head();
     for (int t = 1; t <= n && count < MOST_MESHES; t++) {
         if (n % t) continue;
         TensorParallelOptions options = sliced_options(c);
         char *hint, *problem = tensor_parallel_problem(&c->model, t, &options, &hint);
         if (problem || c->global_batch % (n / t)) {
-            printf("%4d x %-4d | %s\n", n / t, t,
-                   problem ? problem : "the batch cannot be shared by so many");
+            printf("%4d x %d  %s\n", n / t, t, problem ? problem : "the batch cannot be shared by so many");
             if (problem) free(problem), free(hint);
             continue;
         }

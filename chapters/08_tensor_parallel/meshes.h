@@ -14,7 +14,7 @@
 typedef struct {
     double step;
     double passes;       /* kernels of forward and backward */
-    double update;       /* the optimizer's */
+    double update;       /* of the gradient's norm, and the optimizer's */
     double along_tensor; /* waiting for those along `tensor` */
     double along_data;
 } StepTimes;
