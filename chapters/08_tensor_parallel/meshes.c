@@ -118,58 +118,66 @@ StepTimes meshes_step(const Config *config, Comm *world, const Dataset *data, in
     return times;
 }
 
-/* ---- what a device would do alone ---- */
+/* ---- by formula, from what a device would do alone ---- */
 
-/* Its share of the batch, with whole matrices. */
+/* Kernels of its share of the batch, with whole matrices: seconds. */
 typedef struct {
-    double divided; /* passes: what tensor parallelism divides: products, attention, activations, the loss */
-    double not_divided; /* the rest: norms, residual sums, dropout, the sum of the embedding */
+    double divided; /* forward and backward: what tensor parallelism divides: products, attention, the loss */
+    double stream;  /* the residual stream: norms, sums, dropout; sequence parallel divides these too */
+    double copies;  /* that f and g make on their way */
     double update;
 } ShareTimes;
 
-static bool is_divided(const char *op) {
-    static const char *const not [] = {"layernorm", "rmsnorm", "add", "dropout", "embedding"};
-    for (int i = 0; i < (int)COUNT_OF(not ); i++)
-        if (strcmp(op, not [i]) == 0) return false;
-    return true;
+static bool is_one_of(const char *op, const char *const *names) {
+    for (; *names; names++)
+        if (strcmp(op, *names) == 0) return true;
+    return false;
 }
 
 static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t windows,
                               const DeviceModel *model) {
+    static const char *const stream[] = {"layernorm", "rmsnorm",      "add",      "dropout",
+                                         "embedding", "add_position", "add_bias", NULL},
+                             *const copies[] = {"copy", "reduce", NULL};
     Config c = config_for(config, 1, 1);
     c.global_batch = c.micro_batch = windows;
-    Comm *alone = comm_self();
+    c.sequence_parallel = false;
+    c.overlap_tensor = 1;
+    Mesh alone = mesh_new(comm_self(), (int[MESH_AXES]){1, 1, 1});
     Device *device = device_new_cpu(0);
     Clock clock;
     clock_attach(device, &clock, model);
-    Sharded *s = sharded_new(&c, alone, device, data);
-    s->profile = profile_new(device, s->tape, NULL, NULL, NULL);
+    Sliced *s = sliced_new(&c, &alone, device, data);
+    Profile *profile = s->own->profile = profile_new(device, s->own->tape, NULL, NULL, NULL);
     MetricsRow row;
-    profile_step_begin(s->profile, 1);
-    sharded_step(s, 0, &row);
-    profile_step_end(s->profile);
-    ShareTimes times = {.update = update_seconds(s->profile)};
+    profile_step_begin(profile, 1);
+    sliced_step(s, 0, &row);
+    profile_step_end(profile);
+    ShareTimes times = {.update = update_seconds(profile)};
     int count;
-    const ProfileRow *rows = profile_rows(s->profile, &count);
+    const ProfileRow *rows = profile_rows(profile, &count);
     for (int i = 0; i < count; i++) {
         if (rows[i].phase == PHASE_CLIP || rows[i].phase == PHASE_OPTIMIZER) continue;
-        *(is_divided(rows[i].op) ? &times.divided : &times.not_divided) += rows[i].seconds;
+        *(is_one_of(rows[i].op, stream)   ? &times.stream
+          : is_one_of(rows[i].op, copies) ? &times.copies
+                                          : &times.divided) += rows[i].seconds;
     }
-    profile_delete(s->profile);
-    sharded_delete(s);
+    profile_delete(profile);
+    sliced_delete(s);
     clock_detach(&clock);
     device_delete(device);
-    comm_close(alone);
+    Comm *self = alone.world;
+    mesh_close(&alone);
+    comm_close(self);
     return times;
 }
 
-/* By formula: the share of a device alone over t, and the copies that f and g make. */
-static void predict_kernels(const Config *c, const ShareTimes *share, int d, int t, const DeviceModel *model,
+static void predict_kernels(const ShareTimes *share, int t, bool sequence_parallel, int64_t windows,
                             StepTimes *predicted) {
-    double bytes = (double)(c->global_batch / d * c->model.T * c->model.C * (int64_t)sizeof(real));
-    double copies = (c->sequence_parallel && t > 1 ? 2 : 1) * (double)(4 * c->model.L + 2);
-    predicted->passes = share->divided / t + share->not_divided / (c->sequence_parallel ? t : 1) +
-                        copies * 2 * bytes / model->memory_bandwidth;
+    bool sp = sequence_parallel;
+    /* slices of one window's sequence are blocks of memory, which a collective takes as they are */
+    double copies = sp ? (windows > 1 ? 2 : 0) : 1;
+    predicted->passes = share->divided / t + share->stream / (sp ? t : 1) + share->copies * copies;
     predicted->update = share->update / t;
     predicted->step = predicted->passes + predicted->update + predicted->along_tensor + predicted->along_data;
 }
@@ -269,7 +277,7 @@ json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
         ShareTimes share = {0};
         if (world->rank == 0) share = share_alone(c, data, c->global_batch / p->d, device);
         comm_broadcast(world, NULL, &share, sizeof share / sizeof(double), TYPE_F64, 0);
-        predict_kernels(c, &share, p->d, t, device, &p->predicted);
+        predict_kernels(&share, t, c->sequence_parallel, c->global_batch / p->d, &p->predicted);
         print_point(p, ideal);
         if (p->measured.step < points[best].measured.step) best = count;
         if (p->predicted.step < points[expected].predicted.step) expected = count;
