@@ -242,7 +242,7 @@ static void test_one_microbatch(const char *kind, const ModelConfig *model, bool
     static const int prefetches[] = {0, 1, 2, 5};
     for (int w = 0; w < 32 && all_prefetches; w++) {
         Way way = {3, false, w & 4, prefetches[w & 3], w & 8 ? "blocks.1,token" : NULL, w & 16};
-        compare(kind, &c, &tokens.dataset, &way, &few, w % 8 == 5 ? &few_validation : NULL);
+        compare(kind, &c, &tokens.dataset, &way, &few, w % 8 > 4 ? &few_validation : NULL);
     }
     record_free(&want);
     record_free(&few);

@@ -158,8 +158,8 @@ Params *fsdp_params(Fsdp *f) { return f->options.stage == 0 ? f->params : &f->pi
 
 void fsdp_begin(Fsdp *f) {
     f->at = -1;
+    weights_free(f, false); /* a pass without a backward has begun to gather what that would have needed */
     f->gather_count = 0;
-    weights_free(f, false);
 }
 
 void fsdp_finish(Fsdp *f) {

@@ -87,7 +87,8 @@ static void gather_start(Fsdp *f, Unit *u) {
 static void gather_wait(Fsdp *f, Unit *u) {
     if (!u->gathering) return;
     int i = f->gather_count - 1;
-    while (&f->units[f->gathers[i].unit] != u) i--;
+    while (i >= 0 && &f->units[f->gathers[i].unit] != u) i--;
+    ASSERT(i >= 0); /* no pass ends with a gather that the next does not know */
     f->gathers[i].wanted = queue_now(fsdp_queue(f));
     comm_wait(f->options.shards, fsdp_queue(f), u->gathering);
     f->gathers[i].ready = queue_now(fsdp_queue(f));
