@@ -1,5 +1,6 @@
 /* Units of fully sharded training: how parameters fall into them by their names; one of them alone, whose gradients are
- * formed again while those before are on their way; parameters that had values already; units that do not exist.
+ * formed again while those before are on their way; parameters that had values already; units that do not exist, and
+ * micro-batches that do not wait for each other.
  *
  * TEST np: 3, all: 1 2 8
  * TEST variants: double */
@@ -25,6 +26,16 @@ static void keep_unknown(void *argument) {
     add_named(&params, "token.weight");
     add_named(&params, "blocks.0.norm1.weight");
     fsdp_new(&params, &(FsdpOptions){.stage = 3, .shards = comm_self(), .keep = argument});
+}
+
+/* As a schedule would that runs several forwards, whose head forms gradients, before the first backward. */
+static void form_two(void *argument) {
+    (void)argument;
+    Params params = {.device = device_new_cpu(0)};
+    add_named(&params, "head.weight");
+    fsdp_new(&params, &(FsdpOptions){.stage = 2, .shards = comm_self()});
+    param_grad_begin(params.items[0], 0, (Microbatch){0, 2});
+    param_grad_begin(params.items[0], 0, (Microbatch){1, 2});
 }
 
 static void test_names(void) {
@@ -166,13 +177,18 @@ static void test_one_unit(void) {
 
 int main(void) {
     static char name[] = "token,blocks.1";
-    Exit e =
-        expect_exit(keep_unknown, name); /* before there are ranks: a child of this process meets the error */
+    /* before there are ranks: a child of this process meets the error */
+    Exit e = expect_exit(keep_unknown, name), two = expect_exit(form_two, NULL);
     world = ranks_world();
     ok_on_all(
         world,
         refused(&e, 2, "there is no unit 'blocks.1' to keep gathered (hint: the units are token, blocks.0)"),
         "%s", e.text);
+    ok_on_all(world,
+              refused(&two, 1,
+                      "the gradient of 'head.weight' for micro-batch 1 begins before that for "
+                      "micro-batch 0 has been reduced (hint: with --reduce-once they may come in any order)"),
+              "%s", two.text);
     test_names();
     test_one_unit();
     comm_close(world);

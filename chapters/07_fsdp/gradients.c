@@ -68,7 +68,8 @@ void gradients_ready(void *context, Param *p, int use) {
     if (!f->options.overlap) reduce_wait(f, g);
 }
 
-/* ---- shards of gradients (stages 2 and 3): in each micro-batch, and nobody keeps the whole ---- */
+/* ---- shards of gradients (stages 2 and 3): in each micro-batch, and nobody keeps the whole. A unit has one buffer, so its
+ * micro-batches come one behind the other, in their order ---- */
 
 /* The reduction under way ends, and what it has summed is added to the sums of the micro-batches before. */
 static void scatter_wait(Fsdp *f) {
@@ -100,7 +101,10 @@ Tensor gradients_begin(void *context, Param *p, int use, Microbatch microbatch) 
     int index = fsdp_index(f, p);
     Unit *u = &f->units[f->unit_of[index]];
     UnitGrad *g = &u->grad[use];
-    (void)microbatch;
+    CHECK(
+        microbatch.index == g->turn, "with --reduce-once they may come in any order",
+        "the gradient of '%s' for micro-batch %lld begins before that for micro-batch %lld has been reduced",
+        p->name, (long long)microbatch.index, (long long)g->turn);
     if (f->reducing == g) scatter_wait(f); /* of the micro-batch before: its buffer is still being read */
     if (!g->buffer.data)
         g->buffer =
@@ -116,6 +120,7 @@ void gradients_end(void *context, Param *p, int use, Microbatch microbatch, Tens
     ASSERT(g->missing > 0);
     if (--g->missing > 0) return;
     g->missing = g->params;
+    g->turn = (g->turn + 1) % microbatch.count;
     scatter_start(f, u, g, microbatch);
 }
 

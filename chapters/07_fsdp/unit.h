@@ -12,6 +12,8 @@ typedef struct {
         buffer; /* stages 2, 3: of one micro-batch (n shard), until it is reduced; data NULL: there is none */
     Tensor part; /* stages 2, 3, from the second micro-batch on: what is to be added to `kept` (shard) */
     int params, missing; /* how many parameters have this use; how many gradients are not formed yet */
+    int64_t
+        turn; /* stages 2, 3: the micro-batch whose gradients are formed now, in the one buffer, or next */
     CommRequest *request;
 } UnitGrad;
 
