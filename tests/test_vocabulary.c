@@ -35,11 +35,6 @@ static Tensor random_ids(Shape shape, int32_t lowest, int32_t below) {
     return t;
 }
 
-static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
-    int64_t columns = tensor_columns(t);
-    return tensor_view(t, first * columns, SHAPE(count, columns));
-}
-
 /* ---- the look-up ---- */
 
 /* Of `parts` devices each has so many rows, the last what is left. */
@@ -53,8 +48,8 @@ static void embedding(int parts, int64_t rows) {
     k->embedding_backward(q, &ids, &dy, 0, &gradient);
     for (int i = 0; i < parts; i++) {
         int64_t first = min64(V, i * rows);
-        Tensor mine = rows_of(&table, first, min64(rows, V - first)),
-               gradient_of_mine = rows_of(&gradients, first, min64(rows, V - first));
+        Tensor mine = tensor_rows_view(&table, first, min64(rows, V - first)),
+               gradient_of_mine = tensor_rows_view(&gradients, first, min64(rows, V - first));
         fill_constant(&part, (real)NAN);
         k->embedding(q, &ids, &mine, first, i == 1 ? &position : NULL, 2, &part);
         k->accumulate(q, &part, &sum);

@@ -2,45 +2,18 @@
 
 #include "common/comm/dist_ops.h"
 #include "common/tensor/kernels.h"
+#include "common/tensor/ops_parts.h"
+#include "common/tensor/places.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
-    int64_t columns = tensor_columns(t);
-    return tensor_view(t, first * columns, SHAPE(count, columns));
-}
-
-static Shape with_columns(const Tensor *x, int64_t columns) {
-    Shape shape = x->shape;
-    shape.size[shape.rank - 1] = columns;
-    return shape;
-}
-
-static void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
-    Tensor dw = param_grad_begin(n->param[0], 0, tape->microbatch);
-    KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
-    param_grad_end(n->param[0], 0, tape->microbatch, dw, NULL);
-    if (!n->param[1]) return;
-    Tensor db = param_grad_begin(n->param[1], 0, tape->microbatch);
-    KERNELS(tape)->sum_rows(QUEUE(tape), n->out->grad, &db, false);
-    param_grad_end(n->param[1], 0, tape->microbatch, db, NULL);
-}
 
 /* ---- rows: the sum over the devices in chunks; backward has nothing to send ---- */
 
 static int64_t chunk_rows(int64_t rows, int64_t chunks) { return max64(ceil_div(rows, chunks), 1); }
 
-static void linear_reduce_backward_input(Tape *tape, Node *n) { /* dx += dy W^T: dy is Replicate */
-    bool add;
-    Tensor *dx = tape_grad(tape, n->in[0], &add);
-    if (!dx) return;
-    const Tensor *w = param_acquire(n->param[0]);
-    KERNELS(tape)->matmul(QUEUE(tape), n->out->grad, false, w, true, NULL, dx, add);
-    param_release(n->param[0]);
-}
-
-static const Op linear_reduce_op = {"linear_reduce", linear_reduce_backward_input, linear_backward_param};
+/* dy is Replicate, and so is the gradient of each term: backward is that of op_linear */
+static const Op linear_reduce_op = {"linear_reduce", linear_backward_input, linear_backward_param};
 
 Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *weight,
                          int64_t chunks) {
@@ -48,13 +21,15 @@ Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
     tape_await(x);
     Comm *comm = mesh->axis[along];
     const Tensor *w = param_acquire(weight);
-    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
-    y->place[along] = (Place){PLACE_REPLICATE, 0};
+    Shape shape = shape_with_columns(x->shape, tensor_columns(w));
+    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, shape, x);
+    places_of_product("op_linear_reduce", x, w, 0, NULL, y);
+    y->place[along] = (Place){PLACE_REPLICATE, 0}; /* the terms are summed below */
     int64_t rows = tensor_rows(x), chunk = chunk_rows(rows, chunks), begun = 0;
     CommRequest **requests = xcalloc((size_t)ceil_div(rows, chunk), sizeof *requests);
     for (int64_t row = 0; row < rows; row += chunk) {
         int64_t count = min64(chunk, rows - row);
-        Tensor from = rows_of(x, row, count), to = rows_of(y, row, count);
+        Tensor from = tensor_rows_view(x, row, count), to = tensor_rows_view(y, row, count);
         KERNELS(tape)->matmul(QUEUE(tape), &from, false, w, false, NULL, &to, false);
         requests[begun++] = comm_start_all_reduce(comm, QUEUE(tape), to.data, to.data, tensor_count(&to),
                                                   TYPE_REAL, REDUCE_SUM);
@@ -124,8 +99,11 @@ Tensor *op_copy_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, 
     dist_check_place("copy_linear", along, x, PLACE_REPLICATE);
     tape_await(x);
     const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
-    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
-    y->place[along] = (Place){PLACE_SHARD, y->shape.rank - 1};
+    Tensor own = *x; /* as op_copy leaves it */
+    own.place[along] = (Place){PLACE_PRIVATE, 0};
+    Shape shape = shape_with_columns(x->shape, tensor_columns(w));
+    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, shape, &own);
+    places_of_product("op_copy_linear", &own, w, 0, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
     param_release(weight);
     if (bias) param_release(bias);

@@ -1,18 +1,12 @@
 /* ops: linear, add, embedding, norms, activations, dropout. */
 #include "common/tensor/kernels.h"
 #include "common/tensor/ops.h"
+#include "common/tensor/ops_parts.h"
 #include "common/tensor/places.h"
-
-/* x's shape with another last axis */
-static Shape with_columns(const Tensor *x, int64_t columns) {
-    Shape shape = x->shape;
-    shape.size[shape.rank - 1] = columns;
-    return shape;
-}
 
 /* ---- linear: y = x W + b ---- */
 
-static void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
+void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
     bool add;
     Tensor *dx = tape_grad(tape, n->in[0], &add);
     if (!dx) return;
@@ -21,7 +15,7 @@ static void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
     param_release(n->param[0]);
 }
 
-static void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
+void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
     Tensor dw = param_grad_begin(n->param[0], 0, tape->microbatch);
     KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
     param_grad_end(n->param[0], 0, tape->microbatch, dw, NULL);
@@ -37,7 +31,8 @@ Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
     tensor_check_not_partial(x, "op_linear");
     tape_await(x);
     const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
-    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, with_columns(x, tensor_columns(w)), x);
+    Tensor *y =
+        tape_tensor(tape, weight->name, TYPE_REAL, shape_with_columns(x->shape, tensor_columns(w)), x);
     places_of_product("op_linear", x, w, 0, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
     param_release(weight);
@@ -99,10 +94,11 @@ static const Op concat_op = {"concat", concat_backward, NULL};
 
 Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b) {
     int64_t columns_a = tensor_columns(a), columns_b = tensor_columns(b);
-    ASSERT(shape_equal(with_columns(a, 0), with_columns(b, 0)));
+    ASSERT(shape_equal(shape_with_columns(a->shape, 0), shape_with_columns(b->shape, 0)));
     tape_await(a);
     tape_await(b);
-    Tensor *y = tape_tensor(tape, "concat", TYPE_REAL, with_columns(a, columns_a + columns_b), a);
+    Tensor *y =
+        tape_tensor(tape, "concat", TYPE_REAL, shape_with_columns(a->shape, columns_a + columns_b), a);
     places_of_join("op_concat", a, b, y);
     int axis = y->shape.rank - 1;
     KERNELS(tape)->copy_slice(QUEUE(tape), a, 0, y, 0, axis, columns_a, false);
@@ -285,7 +281,7 @@ static Tensor *activation(Tape *tape, const Op *op, void (*kernel)(Queue *, cons
                           Tensor *x, int64_t columns) {
     tensor_check_not_partial(x, op->name);
     tape_await(x);
-    Tensor *y = tape_tensor(tape, op->name, TYPE_REAL, with_columns(x, columns), x);
+    Tensor *y = tape_tensor(tape, op->name, TYPE_REAL, shape_with_columns(x->shape, columns), x);
     kernel(QUEUE(tape), x, y);
     Node *n = tape_node(tape, op, x, NULL, y);
     if (n) node_save(n, 0, x);

@@ -1,6 +1,7 @@
 /* ops: attention, rotary positions, the head with its loss, recomputation. */
 #include "common/tensor/kernels.h"
 #include "common/tensor/ops.h"
+#include "common/tensor/ops_parts.h"
 #include "common/tensor/places.h"
 
 #include <string.h>
@@ -98,26 +99,40 @@ Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyVa
 
 enum { LOSS_CHUNK = 256 }; /* rows of logits held at once: 256 x 50257 floats are 51 MB */
 
-typedef struct {
-    Tensor dhead, dbias; /* this micro-batch's gradients for a seed of 1 */
-} HeadLossArgs;
-
-/* Rows first .. first + count of t, as a matrix. */
-static Tensor rows_of(const Tensor *t, int64_t first, int64_t count) {
-    int64_t columns = tensor_columns(t);
-    return tensor_view(t, first * columns, SHAPE(count, columns));
+HeadLoss head_loss_begin(Tape *tape, const Tensor *x, Param *head, Param *bias, int use) {
+    HeadLoss formed = {.loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL)};
+    KERNELS(tape)->zero(QUEUE(tape), formed.loss);
+    if (!tape->recording) return formed;
+    formed.dhead = param_grad_begin(head, use, tape->microbatch);
+    if (bias) formed.dbias = param_grad_begin(bias, 0, tape->microbatch);
+    formed.dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
+    return formed;
 }
 
-static void head_loss_backward_input(Tape *tape, Node *n) {
+Tensor *head_loss_end(Tape *tape, const Op *op, Tensor *x, Param *head, Param *bias, int use,
+                      const HeadLoss *formed) {
+    Node *n = tape_node(tape, op, x, NULL, formed->loss);
+    if (!n) return formed->loss;
+    n->args = tape_alloc(tape, sizeof *formed);
+    *(HeadLoss *)n->args = *formed;
+    n->param[0] = head;
+    n->param[1] = bias;
+    n->use[0] = use;
+    node_save(n, 0, formed->dx);
+    tape_drop(tape, formed->dx);
+    return formed->loss;
+}
+
+void head_loss_backward_input(Tape *tape, Node *n) {
     bool add;
     Tensor *dx = tape_grad(tape, n->in[0], &add);
     if (dx) KERNELS(tape)->scale(QUEUE(tape), n->out->grad, n->saved[0], dx, add);
 }
 
-static void head_loss_backward_param(Tape *tape, Node *n) {
-    HeadLossArgs *a = n->args;
-    param_grad_end(n->param[0], n->use[0], tape->microbatch, a->dhead, n->out->grad);
-    if (n->param[1]) param_grad_end(n->param[1], 0, tape->microbatch, a->dbias, n->out->grad);
+void head_loss_backward_param(Tape *tape, Node *n) {
+    const HeadLoss *formed = n->args;
+    param_grad_end(n->param[0], n->use[0], tape->microbatch, formed->dhead, n->out->grad);
+    if (n->param[1]) param_grad_end(n->param[1], 0, tape->microbatch, formed->dbias, n->out->grad);
 }
 
 static const Op head_loss_op = {"head_loss", head_loss_backward_input, head_loss_backward_param};
@@ -139,45 +154,28 @@ Tensor *op_head_loss(Tape *tape, Tensor *x, Param *head, Param *bias, int use, c
     Queue *q = QUEUE(tape);
     int64_t rows = tensor_rows(x), chunk = min64(rows, LOSS_CHUNK);
 
-    Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
+    HeadLoss formed = head_loss_begin(tape, x, head, bias, use);
     int64_t count = k->head_loss_scratch(q, chunk, tensor_columns(x), w->shape.size[0], tape->recording);
     Tensor *scratch = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(count), NULL);
-    k->zero(q, loss);
-    Tensor *dx = NULL;
-    HeadLossArgs *a = NULL;
-    if (tape->recording) {
-        a = tape_alloc(tape, sizeof *a);
-        a->dhead = param_grad_begin(head, use, tape->microbatch);
-        if (bias) a->dbias = param_grad_begin(bias, 0, tape->microbatch);
-        dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
-    }
     for (int64_t row = 0; row < rows; row += chunk) {
         int64_t part = min64(chunk, rows - row);
-        Tensor x_rows = rows_of(x, row, part), dx_rows = a ? rows_of(dx, row, part) : (Tensor){0};
-        k->head_loss(q, &x_rows, w, b, targets, row, a ? &dx_rows : NULL, a ? &a->dhead : NULL,
-                     a && bias ? &a->dbias : NULL, row > 0, loss, scratch);
+        Tensor x_rows = tensor_rows_view(x, row, part), dx_rows;
+        if (formed.dx) dx_rows = tensor_rows_view(formed.dx, row, part);
+        k->head_loss(q, &x_rows, w, b, targets, row, formed.dx ? &dx_rows : NULL,
+                     formed.dx ? &formed.dhead : NULL, formed.dx && bias ? &formed.dbias : NULL, row > 0,
+                     formed.loss, scratch);
     }
     tape_drop(tape, scratch);
     param_release(head);
     if (bias) param_release(bias);
-    Node *n = tape_node(tape, &head_loss_op, x, NULL, loss);
-    if (!n) return loss;
-    n->args = a;
-    n->param[0] = head;
-    n->param[1] = bias;
-    n->use[0] = use;
-    node_save(n, 0, dx);
-    tape_drop(tape, dx);
-    return loss;
+    return head_loss_end(tape, &head_loss_op, x, head, bias, use, &formed);
 }
 
 Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias) {
     ASSERT(!tape->recording);
     tape_await(x);
     const Tensor *w = param_acquire(head), *b = bias ? param_acquire(bias) : NULL;
-    Shape shape = x->shape;
-    shape.size[shape.rank - 1] = w->shape.size[0];
-    Tensor *y = tape_tensor(tape, "logits", TYPE_REAL, shape, x);
+    Tensor *y = tape_tensor(tape, "logits", TYPE_REAL, shape_with_columns(x->shape, w->shape.size[0]), x);
     places_of_product("op_logits", x, w, 1, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, true, b, y, false);
     param_release(head);

@@ -20,6 +20,11 @@ bool shape_equal(Shape a, Shape b) {
     return true;
 }
 
+Shape shape_with_columns(Shape shape, int64_t columns) {
+    shape.size[shape.rank - 1] = columns;
+    return shape;
+}
+
 ShapeText shape_text(Shape shape) {
     ShapeText out = {"("};
     int at = 1;

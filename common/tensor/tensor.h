@@ -56,6 +56,7 @@ struct Tensor {
 int64_t element_bytes(ElementType type);
 int64_t shape_count(Shape shape);
 bool shape_equal(Shape a, Shape b);
+Shape shape_with_columns(Shape shape, int64_t columns); /* with another last axis */
 /* "(8, 256, 128)", in a buffer of the caller. */
 typedef struct {
     char text[96];
@@ -98,6 +99,11 @@ void tensor_set_scalar(Tensor *t, double value); /* TYPE_REAL */
 
 /* Elements from `first` on of a tensor's memory, as a tensor of this shape: a view, which is not freed. */
 Tensor tensor_view(const Tensor *t, int64_t first, Shape shape);
+/* Rows first .. first + count - 1, as a matrix: a view. */
+static inline Tensor tensor_rows_view(const Tensor *t, int64_t first, int64_t count) {
+    int64_t columns = tensor_columns(t);
+    return tensor_view(t, first * columns, SHAPE(count, columns));
+}
 
 /* An op that is not linear needs whole values: a Partial one ends the program with the op's name
  * and a hint. */

@@ -1,0 +1,26 @@
+/* ops_parts: what an op of one device has in common with those of several devices that do the same on slices
+ * (chapters/08_tensor_parallel). */
+#ifndef OPS_PARTS_H
+#define OPS_PARTS_H
+
+#include "common/tensor/tape.h"
+
+/* Of a node that is a product y = x W [+ b]: in[0] and saved[0] are x, param[0] is W, param[1] b or NULL. */
+void linear_backward_input(Tape *tape, Node *n); /* dx += dy W^T */
+void linear_backward_param(Tape *tape, Node *n); /* dW = x^T dy, db = the sum of dy's rows */
+
+/* A head with its loss forms its gradients in the forward, for a seed of 1, so that no logits need to be kept; backward
+ * scales them. */
+typedef struct {
+    Tensor *loss;        /* (1) in double, 0 to begin with */
+    Tensor *dx;          /* like x; NULL: the tape does not record, and there are no gradients */
+    Tensor dhead, dbias; /* this micro-batch's; without bias no dbias */
+} HeadLoss;
+HeadLoss head_loss_begin(Tape *tape, const Tensor *x, Param *head, Param *bias, int use);
+/* Appends the node, of the caller's op with the two below; returns the loss. */
+Tensor *head_loss_end(Tape *tape, const Op *op, Tensor *x, Param *head, Param *bias, int use,
+                      const HeadLoss *formed);
+void head_loss_backward_input(Tape *tape, Node *n);
+void head_loss_backward_param(Tape *tape, Node *n);
+
+#endif
