@@ -5,11 +5,18 @@
  *   make ch07                                                        MiniGPT on 8 devices, stage 3
  *   make ch07 ARGS="--model mlp"                                     first a small network, on 8 devices and on one
  *   build/mpiexec -n 8 build/07_fsdp --zero-stage 1 --max-steps 100
- *   build/mpiexec -n 8 build/07_fsdp --sweep all --device-model h100
+ *   build/mpiexec -n 8 build/07_fsdp --sweep all                     memory by stage; when an all-gather is hidden
+ *   build/mpiexec -n 4 build/07_fsdp --sweep prefetch --device-model h100
+ *
+ * A model that one device of 64 MB cannot train, by far: chapter 05 is refused with these flags, on 8 devices as well, and
+ * on one without a limit it takes 604 MB, nine times as much. In shards, with each block recomputed, it trains within a minute:
+ *
+ *   make ch07 ARGS="--num-layers 20 --hidden-size 256 --intermediate-size 1024 --max-steps 10 --eval-windows 8
+ *       --device-memory 64M --recompute"
  *
  * The order of ideas: what is cut, and where, in fsdp.c; when weights are gathered and freed, in weights.c; when gradients
  * are reduced, in gradients.c; a step, in sharded.c, which differs from chapter 05's in four lines; what it keeps and moves,
- * in forecast.c. */
+ * in forecast.c. Held against measurement: sweep_memory.c, sweep_prefetch.c. */
 #include "chapters/05_data_parallel/run.h"
 #include "chapters/07_fsdp/forecast.h"
 #include "chapters/07_fsdp/fsdp_options.h"
@@ -89,6 +96,8 @@ static void print_forecast(const Run *run, const Sharded *s) {
     print_row("gradients", (double)f.gradients, (double)peak[MEMORY_GRADIENTS]);
     print_row("optimizer", (double)f.optimizer, (double)peak[MEMORY_OPTIMIZER]);
     print_row("activations", (double)f.activations, (double)peak[MEMORY_ACTIVATIONS]);
+    printf("  all it held at one time      %33.0f  with what is gathered, and slots\n",
+           (double)s->device->memory.joint_peak);
     if (s->comm->size == 1) return;
     print_row("all-reduce, of a step", f.all_reduce, reduce.bytes);
     print_row("all-gather", f.all_gather, gather.bytes);

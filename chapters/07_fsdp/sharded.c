@@ -5,9 +5,9 @@
 /* Neighbours of `shard_group` devices share a model's state; those with the same place in their group hold the same. */
 static void make_groups(Sharded *s, int shard_group) {
     int n = s->comm->size, rank = s->comm->rank;
-    if (shard_group == 0) shard_group = n;
-    s->shards = comm_split(s->comm, rank / shard_group, rank, "shards");
-    s->copies = comm_split(s->comm, rank % shard_group, rank, "copies");
+    bool all = shard_group == 0 || shard_group == n;
+    s->shards = all ? s->comm : comm_split(s->comm, rank / shard_group, rank, "shards");
+    s->copies = all ? comm_self() : comm_split(s->comm, rank % shard_group, rank, "copies");
 }
 
 static void begin_pass(void *context) { fsdp_begin(context); }
@@ -44,7 +44,7 @@ void sharded_delete(Sharded *s) {
     fsdp_delete(s->fsdp);
     model_delete(s->model);
     comm_close(s->copies);
-    comm_close(s->shards);
+    if (s->shards != s->comm) comm_close(s->shards);
     free(s);
 }
 
