@@ -93,18 +93,16 @@ static Tensor *with_padding(Model *m, Tape *tape, Tensor *x, const Tensor *targe
 }
 
 void tensor_parallel_plant(TensorParallel *tp, Mistake mistake) {
-    static LayerTable layers;
-    layers = layers_tensor_parallel;
+    LayerTable *layers = &tp->layers;
     switch (mistake) {
-    case MISTAKE_COPY: layers.linear = no_copy; break;
-    case MISTAKE_COPY_UNCHECKED: layers.linear = no_copy_unchecked; break;
-    case MISTAKE_REDUCE: layers.linear = reduce_both_ways; break;
-    case MISTAKE_REDUCE_UNCHECKED: layers.linear = reduce_both_ways_unchecked; break;
-    case MISTAKE_BIAS: layers.linear = bias_in_terms; break;
-    case MISTAKE_FUSED: layers.linear_create = cut_as_one; break;
-    case MISTAKE_PADDING: layers.head_loss = with_padding; break;
+    case MISTAKE_COPY: layers->linear = no_copy; break;
+    case MISTAKE_COPY_UNCHECKED: layers->linear = no_copy_unchecked; break;
+    case MISTAKE_REDUCE: layers->linear = reduce_both_ways; break;
+    case MISTAKE_REDUCE_UNCHECKED: layers->linear = reduce_both_ways_unchecked; break;
+    case MISTAKE_BIAS: layers->linear = bias_in_terms; break;
+    case MISTAKE_FUSED: layers->linear_create = cut_as_one; break;
+    case MISTAKE_PADDING: layers->head_loss = with_padding; break;
     case MISTAKE_UNSUMMED: tp->unsummed = true; break;
     default: break;
     }
-    tp->layers = &layers;
 }

@@ -179,7 +179,7 @@ const LayerTable layers_tensor_parallel = {linear_create, vocabulary_create, lin
 TensorParallel *tensor_parallel_new(const Mesh *mesh, const ModelConfig *model,
                                     const TensorParallelOptions *options) {
     TensorParallel *tp = xcalloc(1, sizeof *tp);
-    *tp = (TensorParallel){.mesh = mesh, .options = *options, .layers = &layers_tensor_parallel};
+    *tp = (TensorParallel){.mesh = mesh, .options = *options, .layers = layers_tensor_parallel};
     int64_t sharing = devices(tp) / model->K; /* devices for each key/value head */
     if (sharing > 1)
         tp->same_head =
@@ -194,7 +194,7 @@ void tensor_parallel_delete(TensorParallel *tp) {
 
 Model *tensor_parallel_model(TensorParallel *tp, Device *device, const ModelConfig *config, uint64_t seed,
                              bool planned) {
-    Model *m = model_new_of(device, config, seed, tp->layers, tp, planned);
+    Model *m = model_new_of(device, config, seed, &tp->layers, tp, planned);
     m->heads = config->H / devices(tp);
     m->key_value_heads = max64(config->K / devices(tp), 1);
     for (int i = 0; i < m->params.count;

@@ -37,9 +37,9 @@ typedef struct {
 typedef struct {
     const Mesh *mesh;
     TensorParallelOptions options;
-    Comm *same_head; /* those that hold the same key/value head; NULL: nobody else does */
-    const LayerTable *layers;
-    bool unsummed; /* a planted mistake (mistakes.h) */
+    Comm *same_head;   /* those that hold the same key/value head; NULL: nobody else does */
+    LayerTable layers; /* layers_tensor_parallel, unless a mistake is planted (mistakes.h) */
+    bool unsummed;     /* a planted mistake as well */
 } TensorParallel;
 
 /* NULL, or why such a model cannot be cut over t devices, with *hint: the nearest sizes that can. The caller frees both.
