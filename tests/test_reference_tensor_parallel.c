@@ -1,11 +1,12 @@
 /* Small models cut over 2 and 4 devices, against tensor parallelism written out in JAX, in float64
  * (tests/fixtures/tensor_parallel.json, made by tests/reference/make_tensor_parallel_fixture.py, which says what is in it):
- * losses, whole gradients, and what each device has on the way, with its gradient; without and with sequence parallel.
- * What the fused head forms (logits, sum_exp, picked) is in no tensor here: test_vocabulary_loss.c looks at it.
+ * losses, whole gradients, and what each device has on the way, with its gradient; without and with sequence parallel, of
+ * which all that is true without is true as well.
  *
  * TEST np: 2 4
  * TEST variants: double */
 #include "common/model/whole.h"
+#include "common/tensor/kernels.h"
 #include "tests/ranks.h"
 #include "tests/reference.h"
 #include "tests/tensor_parallel.h"
@@ -24,8 +25,13 @@ typedef struct {
 typedef struct {
     Watched items[MOST_WATCHED];
     int count;
-    bool norm_inputs_are_read_once; /* post-norm: nothing else reads them, and their gradient is the norm's */
+    /* what the add before last went by has a gradient from that add and, where a norm reads it too, one from the norm */
+    const Tensor *residual;
+    real *from_add;
+    const Kernels *plain;
+    double scale; /* of the loss */
 } Watch;
+static Watch *in_loss; /* whose step it is: kernels know no context */
 
 static Watched *watched(Watch *w, const char *name) {
     for (int i = 0; i < w->count; i++)
@@ -51,6 +57,51 @@ static void take(Watched *item, const Tensor *t, bool gradient) {
     if (gradient) item->gradient = s, item->has_gradient = true;
 }
 
+/* The gradient of a norm's input: the norm's part of it. */
+static void take_of_norm(Watch *w, Watched *item, const Tensor *x) {
+    Tensor own = *x->grad;
+    if (x == w->residual) {
+        own = tensor_new(x->device, MEMORY_ACTIVATIONS, x->name, TYPE_REAL, x->shape);
+        for (int64_t i = 0; i < tensor_count(x); i++)
+            set_real_at(&own, i, real_at(x->grad, i) - w->from_add[i]);
+    }
+    take(item, &own, true);
+    if (x == w->residual) tensor_free(&own);
+}
+
+static void keep_residual(Watch *w, const Tensor *x) {
+    free(w->from_add);
+    w->residual = x;
+    w->from_add = tensor_to_host(x->grad);
+}
+
+/* Columns first .. first + count - 1 of a matrix, times `scale`. */
+static void take_columns(Watched *item, const Tensor *t, int64_t first, int64_t count, double scale,
+                         bool gradient) {
+    int64_t rows = tensor_rows(t), columns = tensor_columns(t);
+    Tensor part = tensor_new(t->device, MEMORY_ACTIVATIONS, t->name, TYPE_REAL, SHAPE(rows, count));
+    for (int64_t i = 0; i < rows * count; i++)
+        set_real_at(&part, i, (real)(scale * real_at(t, i / count * columns + first + i % count)));
+    take(item, &part, gradient);
+    tensor_free(&part);
+}
+
+/* The loss is one op: what it forms is seen where its kernels get it. */
+static void exp_sums(Queue *q, Tensor *logits, int64_t words, const Tensor *top, const Tensor *targets,
+                     int64_t first_row, int64_t first_id, Tensor *sums) {
+    take_columns(watched(in_loss, "logits"), logits, 0, words, 1, false);
+    in_loss->plain->exp_sums(q, logits, words, top, targets, first_row, first_id, sums);
+    take_columns(watched(in_loss, "sum_exp"), sums, 0, 1, 1, false);
+    take_columns(watched(in_loss, "picked"), sums, 1, 1, 1, false);
+}
+
+static void split_cross_entropy(Queue *q, Tensor *logits, int64_t words, const Tensor *top,
+                                const Tensor *sums, const Tensor *targets, int64_t first_row,
+                                int64_t first_id, Tensor *loss) {
+    in_loss->plain->split_cross_entropy(q, logits, words, top, sums, targets, first_row, first_id, loss);
+    take_columns(watched(in_loss, "logits"), logits, 0, words, in_loss->scale, true);
+}
+
 static void see(void *context, const Node *n, TapePhase phase) {
     Watch *w = context;
     bool gradient = phase != TAPE_FORWARD;
@@ -65,7 +116,10 @@ static void see(void *context, const Node *n, TapePhase phase) {
     } else if (!strcmp(n->op->name, "vocabulary_head_loss") && phase != TAPE_BACKWARD_PARAM) {
         take(watched(w, "head.input"), in, gradient);
     } else if (strstr(n->op->name, "norm") && phase != TAPE_BACKWARD_PARAM) {
-        if (!gradient || w->norm_inputs_are_read_once) take(watched_of(w, n, ".input"), in, gradient);
+        Watched *item = watched_of(w, n, ".input");
+        gradient ? take_of_norm(w, item, n->in[0]) : take(item, in, false);
+    } else if (!strcmp(n->op->name, "add") && gradient) {
+        keep_residual(w, n->in[0]);
     }
 }
 
@@ -99,6 +153,13 @@ static double step(Slot *s, const RandomTokens *data, int64_t window, Watch *w) 
     Pass pass = {.training = true, .sequence_parallel = s->tp->options.sequence_parallel};
     if (pass.sequence_parallel)
         pass.first_token = window / s->mesh->size[MESH_TENSOR] * s->mesh->coordinate[MESH_TENSOR];
+    Kernels spies = *s->device->kernels;
+    spies.exp_sums = exp_sums;
+    spies.split_cross_entropy = split_cross_entropy;
+    w->plain = s->device->kernels;
+    w->scale = 1 / (double)s->batch.real;
+    in_loss = w;
+    s->device->kernels = &spies;
     fsdp_begin(s->fsdp);
     s->tape->observer = (TapeObserver){see, w};
     Tensor *x = model_embed(s->model, s->tape, &s->batch.ids, &pass);
@@ -107,6 +168,8 @@ static double step(Slot *s, const RandomTokens *data, int64_t window, Watch *w) 
     double sum = tensor_scalar(loss);
     tape_backward(s->tape, loss, &s->seed);
     tape_reset(s->tape);
+    s->device->kernels = w->plain;
+    free(w->from_add);
     fsdp_finish(s->fsdp);
     for (int i = 0; i < s->model->params.count && pass.sequence_parallel; i++) { /* terms of what all hold */
         const Param *p = s->model->params.items[i];
@@ -135,11 +198,13 @@ static void compare_watched(const char *what, Watch *w, const json_t *lines, dou
     json_array_foreach(lines, i, line) {
         const char *name = json_string_value(json_array_get(line, 0));
         const json_t *want = json_array_get(line, (size_t)world->rank + 2);
-        if (!strcmp(name, "logits") || !strcmp(name, "sum_exp") || !strcmp(name, "picked")) continue;
         int known = w->count;
         const Watched *got = watched(w, name);
         double distance = w->count > known ? INFINITY : distance_of(got->value, want, 0, allowed);
         values++;
+        bool formed =
+            strcmp(name, "sum_exp") != 0 && strcmp(name, "picked") != 0; /* it has a gradient here */
+        if (formed != got->has_gradient) distance = INFINITY;
         if (got->has_gradient) distance = worse(distance, distance_of(got->gradient, want, 2, allowed));
         gradients += got->has_gradient;
         if (is_worse(worst.distance, distance)) worst = (Furthest){name, distance};
@@ -187,7 +252,8 @@ static void compare_parameters(const char *what, const Slot *s, const json_t *js
               gradients, full ? ", and element by element" : "");
 }
 
-static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices) {
+/* devices: an entry of the fixture's; without: that before it, if this one is with sequence parallel. */
+static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices, const json_t *without) {
     Config c = reference_config(json);
     c.zero_stage = 0;
     int64_t window = (int64_t)reference_number(json, "window");
@@ -198,12 +264,13 @@ static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices) 
     batch_free(&s.batch);
     s.batch = batch_new(s.device, c.micro_batch, window);
     shake(&s, reference_number(json, "shaken"));
-    Watch w = {.norm_inputs_are_read_once = c.model.norm_place == NORM_POST};
+    Watch w = {0};
     char *what = xprintf("%s%s", json_string_value(json_object_get(json, "name")),
                          sequence ? ", sequence parallel" : "");
     double loss = reference_number(json, "loss"), norm = reference_number(json, "gradient_norm"),
            got = step(&s, &data, window, &w), allowed = absolute * norm;
     compare_watched(what, &w, json_object_get(devices, "watched"), allowed);
+    if (sequence) compare_watched(what, &w, json_object_get(without, "watched"), allowed);
     tensor_parallel_finish(s.tp, &s.model->params);
     double got_norm = optimizer_grad_norm_among(s.optimizer, NULL, mesh->axis[MESH_TENSOR]);
     ok_on_all(world, fabs(got / loss - 1) <= relative && fabs(got_norm / norm - 1) <= relative,
@@ -221,7 +288,7 @@ int main(void) {
     int compared = 0;
     json_array_foreach(cases, i, json) json_array_foreach(json_object_get(json, "devices"), k, devices) {
         if (reference_number(devices, "tensor_parallel") != world->size) continue;
-        compare_case(&mesh, json, devices);
+        compare_case(&mesh, json, devices, json_array_get(json_object_get(json, "devices"), k - 1));
         compared++;
     }
     ok(compared == 6, "three models, without and with sequence parallel");
