@@ -65,7 +65,10 @@ void weights_gather_all(Fsdp *f) {
             comm_start_all_gather(comm, fsdp_queue(f), u->own.data, u->whole.data, u->shard, TYPE_REAL);
         comm_about(u->gathering, u->name);
     }
-    for (int k = 0; k < f->unit_count; k++) comm_wait(comm, fsdp_queue(f), f->units[k].gathering);
+    for (int k = 0; k < f->unit_count; k++) {
+        comm_wait(comm, fsdp_queue(f), f->units[k].gathering);
+        f->units[k].gathering = NULL;
+    }
 }
 
 /* ---- stage 3: gathered for use, then freed ---- */

@@ -214,11 +214,6 @@ Pass tensor_parallel_pass(const TensorParallel *tp, const ModelConfig *config, P
 
 /* ---- once a step: what is Partial still ---- */
 
-static bool whole_here(const TensorParallel *tp,
-                       const Param *p) { /* and applied to a slice of the sequence */
-    return tp->options.sequence_parallel && p->data.place[MESH_TENSOR].kind == PLACE_REPLICATE;
-}
-
 static bool in_shared_head(const TensorParallel *tp, const Param *p) { /* the keys and the values of a qkv */
     return tp->same_head && p->slice.runs == 2 && strstr(p->name, ".qkv.");
 }
@@ -228,14 +223,14 @@ Comm *tensor_parallel_holders(const TensorParallel *tp, const Param *p) {
     return in_shared_head(tp, p) ? tp->same_head : NULL;
 }
 
-/* The gradients of some parameters, one behind the other, become their sums over the devices of `comm`. */
-static void sum_gradients(TensorParallel *tp, Comm *comm, Params *params,
-                          bool (*chosen)(const TensorParallel *, const Param *)) {
+/* The gradients of parameters that all of `comm` hold, one behind the other, become their sums. */
+static void sum_gradients(const TensorParallel *tp, Comm *comm, Params *params) {
     Device *device = params->device;
     Queue *q = &device->queue;
     int64_t count = 0;
     for (int i = 0; i < params->count; i++)
-        if (chosen(tp, params->items[i])) count += tensor_count(&params->items[i]->data);
+        if (tensor_parallel_holders(tp, params->items[i]) == comm)
+            count += tensor_count(&params->items[i]->data);
     if (count == 0) return;
     Tensor packed = tensor_new(device, MEMORY_COMMUNICATION, "gradients to sum", TYPE_REAL, SHAPE(count));
     for (int back = 0; back < 2; back++) {
@@ -243,7 +238,7 @@ static void sum_gradients(TensorParallel *tp, Comm *comm, Params *params,
         if (back) comm_all_reduce(comm, q, packed.data, packed.data, count, TYPE_REAL, REDUCE_SUM);
         for (int i = 0; i < params->count; i++) {
             Param *p = params->items[i];
-            if (!chosen(tp, p)) continue;
+            if (tensor_parallel_holders(tp, p) != comm) continue;
             Tensor place = tensor_view(&packed, at, p->grad[0].shape);
             device->kernels->copy(q, back ? &place : &p->grad[0], back ? &p->grad[0] : &place);
             at += tensor_count(&place);
@@ -254,6 +249,7 @@ static void sum_gradients(TensorParallel *tp, Comm *comm, Params *params,
 
 void tensor_parallel_finish(TensorParallel *tp, Params *params) {
     if (tp->unsummed) return;
-    sum_gradients(tp, tp->mesh->axis[MESH_TENSOR], params, whole_here);
-    if (tp->same_head) sum_gradients(tp, tp->same_head, params, in_shared_head);
+    /* norms, row biases, positions: each device has applied them to its slice of the sequence */
+    if (tp->options.sequence_parallel) sum_gradients(tp, tp->mesh->axis[MESH_TENSOR], params);
+    if (tp->same_head) sum_gradients(tp, tp->same_head, params);
 }
