@@ -133,5 +133,6 @@ check "a small network that cannot be cut" refuses 4 2 "--tensor-parallel-size 4
 check "a mistake that needs company" refuses 1 2 "--mistake needs devices that share each layer" --mistake fused
 check "chapter 05's buckets" refuses 4 2 "--overlap bucket is chapter 05's" --overlap bucket
 check "chapter 09's stages" refuses 4 2 "--pipeline-parallel-size is chapter 09's" --pipeline-parallel-size 2 --tensor-parallel-size 2
+on 8 a --prompt Once --tensor-parallel-size 8; [ $? = 2 ] && one_line_error a && says a.err "8 does not divide --num-attention-heads 4"; ok $? "a checkpoint whose heads cannot be cut: said once"
 build/08_tensor_parallel --help >"$temp/help.out" && says help.out "--sequence-parallel" && says help.out "--mistake"; ok $? "--help"
 tap_done

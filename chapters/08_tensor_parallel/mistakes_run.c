@@ -139,7 +139,7 @@ static Config config_for(const Config *config, Mistake mistake, Comm *world) {
     if (mistake == MISTAKE_BIAS) c.model.bias = true;
     if (mistake == MISTAKE_LOCAL_NORM) c.grad_clip = 0.1; /* all are longer */
     if (mistake == MISTAKE_PADDING && c.model.V % t == 0) c.model.V++;
-    sliced_check_sizes(&c);
+    sliced_check_sizes(&c, world);
     return c;
 }
 

@@ -8,9 +8,10 @@ TensorParallelOptions sliced_options(const Config *c) {
                                    .overlap_chunks = c->overlap_tensor > 1 ? c->overlap_tensor : 0};
 }
 
-void sliced_check_sizes(const Config *c) {
+void sliced_check_sizes(const Config *c, Comm *world) {
     TensorParallelOptions options = sliced_options(c);
     char *hint, *problem = tensor_parallel_problem(&c->model, (int)c->tensor_parallel, &options, &hint);
+    if (problem && world) comm_refuse(world, hint, problem);
     CHECK_USAGE(!problem, hint, "%s", problem);
 }
 

@@ -17,8 +17,9 @@ typedef struct {
 } Sliced;
 
 TensorParallelOptions sliced_options(const Config *config);
-/* Refuses sizes that cannot be cut over the devices along `tensor`, and names the nearest that can; before there is a mesh. */
-void sliced_check_sizes(const Config *config);
+/* Refuses sizes that cannot be cut over the devices along `tensor`, and names the nearest that can; before there is a model.
+ * world: every rank of it calls this; NULL: there is none yet. */
+void sliced_check_sizes(const Config *config, Comm *world);
 
 /* Every rank of the mesh calls it with the same config. */
 Sliced *sliced_new(const Config *config, const Mesh *mesh, Device *device, const Dataset *data);

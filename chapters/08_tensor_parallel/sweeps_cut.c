@@ -20,7 +20,7 @@ void meshes_run(const TpProgram *options, Run *run, json_t *report) {
     if (options->sweep != CUT_SWEEP_OVERLAP)
         json_object_set_new(results, "meshes", meshes_sweep(c, world, run->data));
     if (options->sweep != CUT_SWEEP_MESHES) {
-        sliced_check_sizes(c);
+        sliced_check_sizes(c, world);
         json_object_set_new(results, "overlap", overlap_sweep(c, world, run->data));
         layer_draw(c, world, run->data);
     }

@@ -81,7 +81,7 @@ void texts_continue(const Config *config, const Mesh *mesh, Device *device) {
         c.model = snapshot_model_config(checkpoint);
     }
     comm_broadcast(world, NULL, &c.model, sizeof c.model / sizeof(int32_t), TYPE_I32, 0);
-    sliced_check_sizes(&c);
+    sliced_check_sizes(&c, world);
     Tokenizer *tokenizer = share_tokenizer(world, path);
     TensorParallelOptions options = sliced_options(&c);
     TensorParallel *tp = tensor_parallel_new(mesh, &c.model, &options);

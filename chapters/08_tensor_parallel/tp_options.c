@@ -57,6 +57,8 @@ TpProgram tp_options_parse(int argc, char **argv, int devices) {
     CHECK_USAGE(c->pipeline_parallel == 1, "--tensor-parallel-size cuts each layer",
                 "--pipeline-parallel-size is chapter 09's");
     check_shard_group(c);
-    if (options.model == CUT_GPT && options.sweep == CUT_SWEEP_NONE) sliced_check_sizes(c);
+    /* a prompt is the checkpoint's model's, whose sizes are not known yet */
+    if (options.model == CUT_GPT && options.sweep == CUT_SWEEP_NONE && !c->prompt)
+        sliced_check_sizes(c, NULL);
     return options;
 }
