@@ -59,6 +59,7 @@ static void take(Watched *item, const Tensor *t, bool gradient) {
 
 /* The gradient of a norm's input: the norm's part of it. */
 static void take_of_norm(Watch *w, Watched *item, const Tensor *x) {
+    ASSERT(x && x->grad);
     Tensor own = *x->grad;
     if (x == w->residual) {
         own = tensor_new(x->device, MEMORY_ACTIVATIONS, x->name, TYPE_REAL, x->shape);
@@ -70,6 +71,7 @@ static void take_of_norm(Watch *w, Watched *item, const Tensor *x) {
 }
 
 static void keep_residual(Watch *w, const Tensor *x) {
+    ASSERT(x && x->grad);
     free(w->from_add);
     w->residual = x;
     w->from_add = tensor_to_host(x->grad);
