@@ -179,6 +179,7 @@ static void test_forecast(const ModelConfig *model) {
         for (int prefetch = 0; prefetch <= 3; prefetch++) {
             Run *r =
                 run_with_ratio(model, (FsdpOptions){.prefetch = prefetch, .overlap = true}, work, ratios[b]);
+            fsdp_begin(r->s->fsdp); /* done with what the pass before has gathered ahead */
             double before = r->s->shards->seconds, seconds = forward(r);
             double waited = r->s->shards->seconds - before, want[3 * MOST_UNITS],
                    sum = forecast(r, work, want);
