@@ -53,7 +53,7 @@ on 4 recompute --recompute --sequence-parallel && as_predicted recompute; ok $? 
 heads=(--num-key-value-heads 1 --bias)
 on 1 heads1 "${heads[@]}"
 on 8 heads "${heads[@]}" --stop-at-step 4 && as_predicted heads; ok $? "one key/value head for 4 devices: bytes and calls"
-on 8 drop --dropout 0.2; on 1 drop1 --dropout 0.2; near drop drop1 && ! near drop one; ok $? "dropout is that of one device"
+on 8 drop --dropout 0.2; on 1 drop1 --dropout 0.2; near drop drop1 && ! near drop one 2>/dev/null; ok $? "dropout is that of one device"
 for stage in 1 2 3; do
     on 8 z$stage --tensor-parallel-size 2 --zero-stage $stage --sequence-parallel && as_predicted z$stage; ok $? "--zero-stage $stage along data: bytes and calls"
     near one z$stage; ok $? "... loss"
@@ -65,7 +65,7 @@ on 4 heads "${heads[@]}" --tensor-parallel-size 2 --zero-stage 3 --sequence-para
 program 05_data_parallel 2 mixed --stop-at-step 2; program 07_fsdp 4 mixed --zero-stage 3 --stop-at-step 4 --resume
 on 8 mixed --stop-at-step 6 --resume; ok $? "chapter 05, then 07, then 08"
 program 05_data_parallel 8 mixed --resume; near one mixed; ok $? "... and 05 again, to rounding"
-on 8 r --stop-at-step 4; on 8 r --resume; same a r; ok $? "stopped at 4 and resumed: same bits"
+on 8 r --sample-interval 4 --stop-at-step 4; on 8 r --sample-interval 4 --resume; same a r; ok $? "stopped at 4 and resumed: same bits"
 on 4 nothing --resume; [ $? != 0 ] && grep -q "there is no checkpoint in" "$temp/nothing.err"; ok $? "nothing to resume"
 
 # ---- text on the mesh ----
@@ -105,9 +105,9 @@ placed bias "would be added once for each device along 'tensor'"
 # ---- the sweeps, by the model clock ----
 for n in 1 2; do on 4 sweep$n --sweep all --tensor-parallel-size 2 --device-model a100; done
 ok $? "--sweep all"
-digits() { sed '$d; s/ [0-9.]*$//' "$temp/$1.out"; } # without the last column, which this machine's clock has measured
+digits() { sed '$d; s/ *[0-9.]*$//' "$temp/$1.out"; } # without the last column, which this machine's clock has measured
 digits sweep1 | diff -q - <(digits sweep2) >/dev/null; ok $? "the same digits twice"
-awk '/ x [124] / { rows++; if ($6 < 0.95 || $6 > 1.05 || $10 != $11 || $12 != $13) bad = 1 } END { exit bad || rows != 3 }' "$temp/sweep1.out"; ok $? "every mesh: the step is the formula's within 5%, collectives exactly"
+awk '/^ +[0-9]+ x [124] / { rows++; if ($6 < 0.95 || $6 > 1.05 || $10 != $11 || $12 != $13) bad = 1 } END { exit bad || rows != 3 }' "$temp/sweep1.out"; ok $? "every mesh: the step is the formula's within 5%, collectives exactly"
 awk '/^ +[0-9]+ +[0-9.]+ +-?[0-9.]+ +-?[0-9.]+ +[0-9.]+$/ { rows++; if ($5 < 0.999 || $5 > 1.001) bad = 1 } END { exit bad || rows != 5 }' "$temp/sweep1.out"; ok $? "every --overlap-tensor saves what the formula says"
 for picture in meshes overlap layer; do is_png "$temp/sweep1/$picture.png"; ok $? "$picture.png"; done
 
@@ -126,7 +126,7 @@ check "heads that cannot be cut" refuses 8 2 "--tensor-parallel-size 8 does not 
 check "key/value heads that cannot be cut" refuses 6 2 "--num-key-value-heads 2 and --tensor-parallel-size 3: neither divides the other" --tensor-parallel-size 3 --num-attention-heads 6 --num-key-value-heads 2 --hidden-size 36 --intermediate-size 36
 check "a sequence that cannot be cut" refuses 4 2 "does not divide --max-seq-length 30, which --sequence-parallel needs" --sequence-parallel --max-seq-length 30
 check "two ways to move the same sums" refuses 4 2 "--overlap-tensor cuts all-reduces into pieces, and with --sequence-parallel there are none" --sequence-parallel --overlap-tensor 2
-check "a mesh that does not fit" refuses 6 2 "--tensor-parallel-size 4" --tensor-parallel-size 4
+check "a mesh that does not fit" refuses 6 2 "tensor 4 does not make a mesh of 6 devices (hint: data 2 x pipe 1 x tensor 3 would" --tensor-parallel-size 4
 check "a shard group across the mesh" refuses 8 2 "--shard-group 3 does not divide the 4 devices along 'data' (hint: --shard-group 2 does, or 4)" --tensor-parallel-size 2 --zero-stage 3 --shard-group 3
 check "a batch that the devices cannot share" refuses 8 2 "--global-batch-size 6 cannot be shared by 4 devices" --tensor-parallel-size 2 --global-batch-size 6
 check "a small network that cannot be cut" refuses 4 2 "--tensor-parallel-size 4 does not divide --mlp-hidden 30" --model mlp --mlp-hidden 30 --mlp-batch 64
