@@ -13,12 +13,12 @@
 void slices_print(const Sliced *s) {
     const Params *params = &s->own->model->params;
     const int64_t *now = s->own->device->memory.now;
-    printf("  %-28s %-13s %-13s\n", "of its first block and ends", "whole", "device 0 has");
+    printf("  %-30s %-13s %-13s\n", "of its first block and ends", "whole", "device 0 has");
     for (int i = 0; i < params->count; i++) {
         const Param *p = params->items[i];
         if (strncmp(p->name, "blocks.", 7) == 0 && strncmp(p->name, "blocks.0.", 9) != 0) continue;
         if (p->data.shape.rank < 2) continue; /* norms and biases: small */
-        printf("  %-28s %-13s %-13s %s\n", p->name, shape_text(p->slice.whole).text,
+        printf("  %-30s %-13s %-13s %s\n", p->name, shape_text(p->slice.whole).text,
                shape_text(p->data.shape).text, place_text(p->data.place[MESH_TENSOR]).text);
     }
     printf("  in all %s of weights, %s of gradients, %s of moments, --zero-stage %" PRId64 "\n",

@@ -1,10 +1,8 @@
 #include "chapters/08_tensor_parallel/tp_options.h"
 
 #include "chapters/08_tensor_parallel/sliced.h"
+#include "common/base/platform.h"
 #include "common/config/args.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 static TpProgram options = {.waves = WAVES_TASK};
 
@@ -20,14 +18,10 @@ static const Flag flags[] = {
     WAVES_FLAGS(TpProgram, waves),
 };
 
-/* The words with a --tensor-parallel-size in front, which one behind it overrides. */
-static char **with_default_size(int argc, char **argv, int devices) {
-    char **words = xcalloc((size_t)argc + 3, sizeof *words);
-    words[0] = argv[0];
-    words[1] = xprintf("--tensor-parallel-size");
-    words[2] = xprintf("%d", devices % 4 == 0 ? 4 : devices % 2 == 0 ? 2 : 1);
-    for (int i = 1; i < argc; i++) words[i + 2] = argv[i];
-    return words; /* the result of args_parse points into it */
+/* As many devices share each layer as 4, 2 or 1 divides, the first that does. */
+static void prefer(Config *preset) {
+    int devices = platform_ranks();
+    preset->tensor_parallel = devices % 4 == 0 ? 4 : devices % 2 == 0 ? 2 : 1;
 }
 
 /* What a shard group of so many devices must divide. */
@@ -45,12 +39,13 @@ TpProgram tp_options_parse(int argc, char **argv, int devices) {
         .about = "trains a MiniGPT on several devices that each hold a slice of every matrix",
         .example = "--tensor-parallel-size 4 --sequence-parallel --max-steps 200",
         .groups = ARGS_ALL,
+        .prefer = prefer,
         .own = flags,
         .own_count = COUNT_OF(flags),
         .values = &options,
         .devices = devices,
     };
-    options.run = args_parse(argc + 2, with_default_size(argc, argv, devices), &program);
+    options.run = args_parse(argc, argv, &program);
     const Config *c = &options.run;
     CHECK_USAGE(c->overlap != OVERLAP_BUCKET, "here gradients are summed in units: none, or backward",
                 "--overlap bucket is chapter 05's");

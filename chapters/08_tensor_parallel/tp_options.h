@@ -16,8 +16,7 @@ typedef struct {
     WavesTask waves;
 } TpProgram;
 
-/* Ends the program with --help, or with what is wrong. devices: how many run it. Without --tensor-parallel-size as many of
- * them share each layer as 4, 2 or 1 divides, the first that does. */
+/* Ends the program with --help, or with what is wrong. devices: how many run it. */
 TpProgram tp_options_parse(int argc, char **argv, int devices);
 
 #endif
