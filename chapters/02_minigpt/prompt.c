@@ -1,6 +1,5 @@
 #include "chapters/02_minigpt/prompt.h"
 
-#include "common/model/generate.h"
 #include "common/run/machine.h"
 #include "common/run/progress.h"
 #include "common/run/snapshot.h"
@@ -8,6 +7,19 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+void print_continuation(const Str *text, const Generated *g, double seconds, int64_t T) {
+    if (isatty(STDOUT_FILENO))
+        print_harmless(stdout, text->data, text->count);
+    else /* a file gets every byte */
+        fwrite(text->data, 1, text->count, stdout);
+    printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g->new_tokens, seconds,
+           (double)g->new_tokens / seconds, g->ended ? ", ended by the model" : "");
+    if (g->slides || g->prompt_tokens >= T)
+        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64
+               " of them\n",
+               T, max64(T / 2, 1));
+}
 
 void continue_prompt(const Config *c) {
     Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
@@ -25,16 +37,7 @@ void continue_prompt(const Config *c) {
     double began = now_seconds();
     Generated g = generate(model, tokenizer, c->prompt, &sampling, &text);
     double seconds = now_seconds() - began;
-    if (isatty(STDOUT_FILENO))
-        print_harmless(stdout, text.data, text.count);
-    else /* a file gets every byte */
-        fwrite(text.data, 1, text.count, stdout);
-    printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g.new_tokens, seconds,
-           (double)g.new_tokens / seconds, g.ended ? ", ended by the model" : "");
-    if (g.slides || g.prompt_tokens >= config.T)
-        printf("the text is longer than the window of %" PRId64 " tokens: it went on from the last %" PRId64
-               " of them\n",
-               config.T, max64(config.T / 2, 1));
+    print_continuation(&text, &g, seconds, config.T);
 
     str_free(&text);
     model_delete(model);

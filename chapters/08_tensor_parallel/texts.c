@@ -1,13 +1,11 @@
 #include "chapters/08_tensor_parallel/texts.h"
 
+#include "chapters/02_minigpt/prompt.h"
 #include "common/cpu/device_cpu.h"
-#include "common/run/progress.h"
 #include "common/run/snapshot.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 bool texts_sample(const Sliced *s, int64_t step, Str *text) {
     const Config *c = &s->own->config;
@@ -59,15 +57,6 @@ static void load_slices(const Checkpoint *checkpoint, const Tokenizer *tokenizer
     device_delete(host);
 }
 
-static void print_text(const Str *text, const Generated *g, double seconds) {
-    if (isatty(STDOUT_FILENO))
-        print_harmless(stdout, text->data, text->count);
-    else /* a file gets every byte */
-        fwrite(text->data, 1, text->count, stdout);
-    printf("\n\n%" PRId64 " new tokens in %.2f s (%.0f a second)%s\n", g->new_tokens, seconds,
-           (double)g->new_tokens / seconds, g->ended ? ", ended by the model" : "");
-}
-
 void texts_continue(const Config *config, const Mesh *mesh, Device *device) {
     Config c = *config;
     Comm *world = mesh->world;
@@ -92,7 +81,7 @@ void texts_continue(const Config *config, const Mesh *mesh, Device *device) {
     Str text = {0};
     double began = now_seconds();
     Generated g = generate(slice, tokenizer, c.prompt, &sampling, &text);
-    print_text(&text, &g, now_seconds() - began);
+    print_continuation(&text, &g, now_seconds() - began, c.model.T);
     str_free(&text);
     model_delete(slice);
     tensor_parallel_delete(tp);
