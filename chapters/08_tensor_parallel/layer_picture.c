@@ -139,9 +139,13 @@ static double end_of(const Story *s) {
     return end;
 }
 
+static void add_title(Boxlist *l, const char *title, double y) {
+    add(l, (Box){LEFT, y - 0.55, 1.25 * LETTER * (double)strlen(title), 0.5, -1, title, 12});
+}
+
 static void add_story(Boxlist *l, const Story *s, const char *title, double y, double scale) {
     double turned = LEFT + (s->turned - s->began) * scale, end = LEFT + (end_of(s) - s->began) * scale;
-    add(l, (Box){LEFT, y - 0.55, 1.25 * LETTER * (double)strlen(title), 0.5, -1, title, 12});
+    add_title(l, title, y);
     add_lane(l, s->kernels, s->kernel_count, s, y, scale);
     add_lane(l, s->collectives, s->collective_count, s, y + LANE, scale);
     add(l, (Box){LEFT, y + 2 * LANE, turned - LEFT, 0.4, -1, "forward", 10});
@@ -157,13 +161,12 @@ static void add_key(Boxlist *l, double y) {
     for (int i = 0; i < (int)COUNT_OF(names); i++) {
         if (!names[i]) continue;
         add(l, (Box){x, y, 0.8, 0.45, i + 1, NULL, 0});
-        add(l, (Box){x + 0.8, y, 2.4, 0.45, -1, names[i], 10});
-        x += 3.6;
+        add(l, (Box){x + 0.9, y, 1.2 * LETTER * (double)strlen(names[i]), 0.45, -1, names[i], 10});
+        x += 1.4 + 1.2 * LETTER * (double)strlen(names[i]);
     }
 }
 
-void layer_draw(const Config *config, Comm *world, const Dataset *data) {
-    (void)data;
+void layer_draw(const Config *config, Comm *world) {
     Config c = *config;
     c.micro_batch = c.global_batch / c.data_parallel;
     c.model.dropout = 0;
@@ -182,6 +185,11 @@ void layer_draw(const Config *config, Comm *world, const Dataset *data) {
     Boxlist list = {0};
     char *titles[STORIES];
     for (int i = 0; i < STORIES; i++) {
+        if (stories[i].kernel_count == 0) {
+            titles[i] = xprintf("%s: the devices do not divide the sequence", names[i]);
+            add_title(&list, titles[i], TOP + 0.4 + STORY * i);
+            continue;
+        }
         double micro = 1e6 * (end_of(&stories[i]) - stories[i].began);
         titles[i] = xprintf("%s: %.4g microseconds", names[i], micro);
         add_story(&list, &stories[i], titles[i], TOP + 0.4 + STORY * i, WIDE / longest);

@@ -4,10 +4,9 @@
 
 #include "common/comm/comm.h"
 #include "common/config/config.h"
-#include "common/data/data.h"
 
 /* <output-dir>/layer.png: forward and backward of one block on device 0, by the clock of --device-model: plainly, with
  * sequence parallel, and with --overlap-tensor 4. Every rank of world calls it. */
-void layer_draw(const Config *config, Comm *world, const Dataset *data);
+void layer_draw(const Config *config, Comm *world);
 
 #endif

@@ -22,7 +22,7 @@ void meshes_run(const TpProgram *options, Run *run, json_t *report) {
     if (options->sweep != CUT_SWEEP_MESHES) {
         sliced_check_sizes(c, world);
         json_object_set_new(results, "overlap", overlap_sweep(c, world, run->data));
-        layer_draw(c, world, run->data);
+        layer_draw(c, world);
     }
     json_object_set_new(report, "sweep", results);
     if (world->rank == 0) report_write(report, c->output_dir);
