@@ -33,8 +33,8 @@ static void kernel_done(void *context, const KernelCall *call) {
     int color = strcmp(call->kernel, "matmul") == 0          ? PRODUCT
                 : strncmp(call->kernel, "attention", 9) == 0 ? ATTENTION
                                                              : OTHER;
-    Span *last = &s->kernels[s->kernel_count - 1];
-    if (s->kernel_count > s->named && last->color == color && call->begin - last->end < 1e-12)
+    Span *last = s->kernel_count > s->named ? &s->kernels[s->kernel_count - 1] : NULL;
+    if (last && last->color == color && call->begin - last->end < 1e-12)
         last->end = call->end; /* the same op goes on */
     else
         s->kernels[s->kernel_count++] = (Span){.color = color, .begin = call->begin, .end = call->end};
