@@ -158,9 +158,13 @@ static void test_units(void) {
         ActivationCase c = {.windows = 1, .microbatches = 1, .tensor = t};
         double whole = (double)activation_bytes(&m, &c, device).kept / unit;
         c.sequence_parallel = true;
+        double gathered = (double)activation_bytes(&m, &c, device).kept / unit;
+        c.gather_again = true;
         double slices = (double)activation_bytes(&m, &c, device).kept / unit;
-        ok(fabs(whole - (4 + 12.0 / t)) < 1e-3 && fabs(slices - (2 + 14.0 / t)) < 1e-3,
-           "a block keeps %.4f B T C on each of %d devices, with sequence parallel %.4f", whole, t, slices);
+        ok(fabs(whole - (4 + 12.0 / t)) < 1e-3 && fabs(gathered - (2 + 14.0 / t)) < 1e-3 &&
+               fabs(slices - 16.0 / t) < 1e-3,
+           "a block keeps %.4f B T C on each of %d devices, with sequence parallel %.4f, or %.4f in slices",
+           whole, t, gathered, slices);
     }
     device_delete(device);
 }
@@ -182,6 +186,7 @@ static void test_tensor_parallel(const Mesh *mesh, TensorParallelOptions options
         ActivationCase a = case_of(&c, s.optimizer);
         a.tensor = t;
         a.sequence_parallel = options.sequence_parallel;
+        a.gather_again = options.gather_again;
         a.overlap = options.overlap_chunks > 0;
         Walk walk = walk_of(&c.model, &a, s.device);
         s.tape->observer = (TapeObserver){after_op, &walk};
@@ -211,6 +216,8 @@ int main(void) {
     }
     test_tensor_parallel(&mesh, (TensorParallelOptions){0}, "tensor parallel");
     test_tensor_parallel(&mesh, (TensorParallelOptions){.sequence_parallel = true}, "sequence parallel");
+    test_tensor_parallel(&mesh, (TensorParallelOptions){.sequence_parallel = true, .gather_again = true},
+                         "gathered again");
     test_tensor_parallel(&mesh, (TensorParallelOptions){.overlap_chunks = 3}, "overlapped");
     mesh_close(&mesh);
     comm_close(world);

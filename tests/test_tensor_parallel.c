@@ -68,12 +68,14 @@ static void train_and_compare(const char *name, const Config *c, Mesh *mesh, Ten
     slot_delete(&s);
 }
 
-enum { WAYS = 3 };
+enum { WAYS = 4 };
 static const struct {
     const char *name;
     TensorParallelOptions options;
-} ways[WAYS] = {
-    {"", {0}}, {", sequence parallel", {.sequence_parallel = true}}, {", overlapped", {.overlap_chunks = 3}}};
+} ways[WAYS] = {{"", {0}},
+                {", sequence parallel", {.sequence_parallel = true}},
+                {", sequence parallel, gathered again", {.sequence_parallel = true, .gather_again = true}},
+                {", overlapped", {.overlap_chunks = 3}}};
 
 static void test_training(Mesh *mesh) {
     int t = mesh->size[MESH_TENSOR], data = mesh->size[MESH_DATA];

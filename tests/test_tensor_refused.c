@@ -18,8 +18,8 @@ static void is_refused(ModelConfig m, int t, TensorParallelOptions options, cons
 }
 
 static void is_taken(ModelConfig m, int t, bool sequence_parallel, const char *name) {
-    char *hint = NULL,
-         *problem = tensor_parallel_problem(&m, t, &(TensorParallelOptions){sequence_parallel, 0}, &hint);
+    char *hint = NULL, *problem = tensor_parallel_problem(
+                           &m, t, &(TensorParallelOptions){.sequence_parallel = sequence_parallel}, &hint);
     ok(!problem, "%s: %s", name, problem ? problem : "is taken");
     free(problem);
 }

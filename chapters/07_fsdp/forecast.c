@@ -35,6 +35,7 @@ static int64_t activations(const Sharded *s) {
                                   .microbatches = c->num_microbatches,
                                   .tensor = serial ? 0 : c->tensor_parallel,
                                   .sequence_parallel = c->sequence_parallel,
+                                  .gather_again = c->gather_again,
                                   .overlap = c->overlap_tensor > 1,
                                   .recompute = c->recompute,
                                   .square_blocks = optimizer_square_blocks(s->optimizer)};

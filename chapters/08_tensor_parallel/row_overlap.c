@@ -37,10 +37,7 @@ Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
     for (int64_t i = 0; i < begun; i++) comm_wait(comm, QUEUE(tape), requests[i]);
     free(requests);
     param_release(weight);
-    Node *n = tape_node(tape, &linear_reduce_op, x, NULL, y);
-    if (!n) return y;
-    n->param[0] = weight;
-    node_save(n, 0, x);
+    linear_node(tape, &linear_reduce_op, x, weight, NULL, y);
     return y;
 }
 
@@ -98,21 +95,12 @@ static const Op copy_linear_op = {"copy_linear", copy_linear_backward_input, lin
 Tensor *op_copy_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, Param *weight, Param *bias) {
     dist_check_place("copy_linear", along, x, PLACE_REPLICATE);
     tape_await(x);
-    const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
     Tensor own = *x; /* as op_copy leaves it */
     own.place[along] = (Place){PLACE_PRIVATE, 0};
-    Shape shape = shape_with_columns(x->shape, tensor_columns(w));
-    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, shape, &own);
-    places_of_product("op_copy_linear", &own, w, 0, b, y);
-    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
-    param_release(weight);
-    if (bias) param_release(bias);
-    Node *n = tape_node(tape, &copy_linear_op, x, NULL, y);
+    Tensor *y = linear_product(tape, "op_copy_linear", &own, weight, bias);
+    Node *n = linear_node(tape, &copy_linear_op, x, weight, bias, y);
     if (!n) return y;
-    n->param[0] = weight;
-    n->param[1] = bias;
     n->args = tape_alloc(tape, sizeof(Comm *));
     *(Comm **)n->args = mesh->axis[along];
-    node_save(n, 0, x);
     return y;
 }

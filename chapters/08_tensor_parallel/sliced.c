@@ -5,6 +5,7 @@
 
 TensorParallelOptions sliced_options(const Config *c) {
     return (TensorParallelOptions){.sequence_parallel = c->sequence_parallel,
+                                   .gather_again = c->gather_again,
                                    .overlap_chunks = c->overlap_tensor > 1 ? c->overlap_tensor : 0};
 }
 

@@ -1,6 +1,7 @@
 #include "chapters/08_tensor_parallel/tensor_parallel.h"
 
 #include "chapters/08_tensor_parallel/row_overlap.h"
+#include "chapters/08_tensor_parallel/sequence.h"
 #include "chapters/08_tensor_parallel/slices.h"
 #include "chapters/08_tensor_parallel/vocabulary.h"
 #include "common/comm/dist_ops.h"
@@ -122,8 +123,14 @@ static Tensor *leave(const Model *m, Tape *tape, Tensor *terms, const Pass *pass
     return last(tape, sum, terms);
 }
 
+/* With more columns two products read what is gathered, and dx has two terms: then f is an op of its own, and its output stays
+ * until backward. */
 static Tensor *column_linear(Model *m, Tape *tape, const Linear *layer, Tensor *x) {
-    if (of(m)->options.overlap_chunks && !layer->more) /* with more columns dx has two terms */
+    const TensorParallelOptions *options = &of(m)->options;
+    bool shard = x->place[MESH_TENSOR].kind == PLACE_SHARD;
+    if (!layer->more && shard && options->gather_again)
+        return op_gather_linear(tape, of(m)->mesh, MESH_TENSOR, x, layer->weight, layer->bias);
+    if (!layer->more && options->overlap_chunks)
         return op_copy_linear(tape, of(m)->mesh, MESH_TENSOR, x, layer->weight, layer->bias);
     Tensor *own = enter(m, tape, x), *y = op_linear(tape, own, layer->weight, layer->bias);
     if (layer->more) {

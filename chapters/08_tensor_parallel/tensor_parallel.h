@@ -18,7 +18,8 @@
  * With sequence parallel, x is Shard(1) wherever it is not in a matrix product: norms, dropout and the residual stream work
  * on T/t positions. f becomes op_all_gather and g op_reduce_scatter, which together move what an all-reduce does. A
  * parameter that is Replicate, but was applied to a slice, then has a Partial gradient: norms, the biases of row linears
- * and the position table are summed once a step (tensor_parallel_finish).
+ * and the position table are summed once a step (tensor_parallel_finish). For backward a column linear keeps its slice of
+ * what it has read, which is then gathered a second time (gather_again; sequence.h), or, without, all of it.
  *
  * Fewer key/value heads than devices (K < t): t/K devices hold the same key and value head, and each has the term of the
  * gradient that its queries give. These are summed once a step as well. */
@@ -30,6 +31,7 @@
 
 typedef struct {
     bool sequence_parallel;
+    bool gather_again; /* with it: column linears keep their slice of x alone (sequence.h) */
     int64_t
         overlap_chunks; /* row linears: their all-reduce in so many pieces (row_overlap.h); 0: in one, plainly */
 } TensorParallelOptions;

@@ -76,16 +76,31 @@ static void all_reduce(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add
     tensor_free(&sum);
 }
 
+static Gather gather_start(Tape *tape, Comm *comm, const Tensor *x, int axis, const Tensor *y, bool add) {
+    Gather g = {.comm = comm, .axis = axis};
+    bool joined = add || !slices_are_blocks(y, axis);
+    if (joined) g.rows = buffer_new(tape, "all_gather", tensor_count(y));
+    g.request = comm_start_all_gather(comm, QUEUE(tape), x->data, joined ? g.rows.data : y->data,
+                                      tensor_count(x), TYPE_REAL);
+    return g;
+}
+
+static void gather_wait(Tape *tape, Gather *g, Tensor *y, bool add) {
+    comm_wait(g->comm, QUEUE(tape), g->request);
+    if (!g->rows.data) return;
+    join_rows(tape, &g->rows, g->comm->size, y, g->axis, add);
+    tensor_free(&g->rows);
+}
+
+Gather dist_gather_start(Tape *tape, Comm *comm, const Tensor *x, int axis, const Tensor *y) {
+    return gather_start(tape, comm, x, axis, y, false);
+}
+
+void dist_gather_wait(Tape *tape, Gather *gather, Tensor *y) { gather_wait(tape, gather, y, false); }
+
 static void all_gather(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
-    int64_t count = tensor_count(x);
-    if (!add && slices_are_blocks(y, way.in)) {
-        comm_all_gather(way.comm, QUEUE(tape), x->data, y->data, count, TYPE_REAL);
-        return;
-    }
-    Tensor rows = buffer_new(tape, "all_gather", tensor_count(y));
-    comm_all_gather(way.comm, QUEUE(tape), x->data, rows.data, count, TYPE_REAL);
-    join_rows(tape, &rows, way.comm->size, y, way.in, add);
-    tensor_free(&rows);
+    Gather g = gather_start(tape, way.comm, x, way.in, y, add);
+    gather_wait(tape, &g, y, add);
 }
 
 static void reduce_scatter(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
@@ -102,6 +117,10 @@ static void reduce_scatter(Tape *tape, Way way, const Tensor *x, Tensor *y, bool
     if (!add) return;
     KERNELS(tape)->accumulate(QUEUE(tape), &sum, y);
     tensor_free(&sum);
+}
+
+void dist_reduce_scatter(Tape *tape, Comm *comm, const Tensor *x, int axis, Tensor *y, bool add) {
+    reduce_scatter(tape, (Way){.comm = comm, .out = axis}, x, y, add);
 }
 
 static void all_to_all(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {

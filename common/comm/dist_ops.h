@@ -38,6 +38,21 @@ Tensor *op_split(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int ax
 /* x (..) Shard(i) -> (.. n times as long along i, an n-th along axis ..) Shard(axis) */
 Tensor *op_all_to_all(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int axis);
 
+/* ---- for ops that hold a collective of these within them ---- */
+
+/* An all-gather under way: y (.. n times as long along axis ..) becomes the slices x (..) of the devices of comm. Until
+ * dist_gather_wait x must not change, and y must not be read. */
+typedef struct {
+    Comm *comm;
+    CommRequest *request;
+    int axis;
+    Tensor rows; /* slices that are not blocks of y come here first; otherwise no data */
+} Gather;
+Gather dist_gather_start(Tape *tape, Comm *comm, const Tensor *x, int axis, const Tensor *y);
+void dist_gather_wait(Tape *tape, Gather *gather, Tensor *y);
+/* y (.. an n-th along axis ..) (+)= this device's slice of the sum of x (..) over the devices of comm */
+void dist_reduce_scatter(Tape *tape, Comm *comm, const Tensor *x, int axis, Tensor *y, bool add);
+
 /* Ends the program, with what would help, unless x is placed as op_`op` takes it. */
 void dist_check_place(const char *op, MeshAxis along, const Tensor *x, PlaceKind wanted);
 

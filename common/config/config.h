@@ -62,6 +62,7 @@ typedef struct {
     const char *keep_gathered;                 /* NULL: nothing */
     bool reduce_once;
     bool sequence_parallel; /* between the products of a layer (chapter 08) */
+    bool gather_again;      /* ... and their inputs, in backward */
     int64_t overlap_tensor;
 
     const char *data_dir; /* NULL: the stories */

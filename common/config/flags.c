@@ -135,6 +135,9 @@ const Flag config_flags[] = {
 
     BOOL(ARGS_TENSOR, "sequence-parallel", sequence_parallel,
          "norms and dropout on a slice of the sequence, one for each device that shares a layer"),
+    BOOL(ARGS_TENSOR, "gather-again", gather_again,
+         "with --sequence-parallel, keep a slice of what qkv and ffn_up read, and gather it again in "
+         "backward"),
     INT(ARGS_TENSOR, "overlap-tensor", overlap_tensor, 1, 1 * K1,
         "pieces of a layer's output, each of which is summed while the next is computed; 1: all at once"),
 };

@@ -7,7 +7,8 @@
  * ends (chapter 05 looks for the best size). */
 #define DEVICES                                                                                              \
     .data_parallel = 1, .tensor_parallel = 1, .pipeline_parallel = 1, .device_model = "laptop-core",         \
-    .overlap = OVERLAP_BACKWARD, .bucket_size = 1 << 20, .prefetch = 1, .overlap_tensor = 1
+    .overlap = OVERLAP_BACKWARD, .bucket_size = 1 << 20, .prefetch = 1, .gather_again = true,                \
+    .overlap_tensor = 1
 
 /* How a run is watched, whatever the model. */
 #define WATCHED .seed = 1, .log_interval = 10, .eval_windows = 64, DEVICES

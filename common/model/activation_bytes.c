@@ -53,20 +53,28 @@ static void branch_ends(Chain *ch, const char *op) {
     row(ch, op, 2 * ch->slice, ch->slice, 0, 0);
 }
 
-/* y (tokens,out) = x (tokens,in) W, where a product with the transpose of W may need scratch. */
-static void product(Chain *ch, const char *op, int64_t in, int64_t out, bool keeps_input) {
+/* y (tokens,out) = x (tokens,in) W, where a product with the transpose of W may need scratch. Of x `there` tokens are an
+ * activation. */
+static void product(Chain *ch, const char *op, int64_t there, int64_t in, int64_t out, bool keeps_input) {
     int64_t scratch = ch->device->kernels->matmul_scratch(&ch->device->queue, ch->tokens, in, out, true);
-    row(ch, op, ch->tokens * in, ch->tokens * out, keeps_input ? ch->tokens * in : 0, scratch);
+    row(ch, op, there * in, ch->tokens * out, keeps_input ? there * in : 0, scratch);
 }
 
-/* op_copy or op_all_gather before the columns; the overlapped product does without. */
-static bool enters(const Chain *ch) { return ch->c->tensor && !ch->c->overlap; }
+/* op_copy or op_all_gather. */
 static void enter(Chain *ch) { row(ch, "enter", ch->slice, ch->x, 0, 0); }
 
+/* An op that overlaps, or gathers again, is both that and the product. */
+static void column_product(Chain *ch, const char *op, int64_t out) {
+    const ActivationCase *c = ch->c;
+    bool enters = c->tensor && !c->overlap && !(c->sequence_parallel && c->gather_again);
+    if (enters) enter(ch);
+    product(ch, op, enters ? ch->tokens : ch->slice_tokens, ch->model->C, out, true);
+}
+
 static void row_product(Chain *ch, const char *op, int64_t in, bool keeps_input) {
-    product(ch, op, in, ch->model->C, keeps_input);
+    product(ch, op, ch->tokens, in, ch->model->C, keeps_input);
     if (!ch->c->tensor) return; /* its bias is added by the product */
-    if (enters(ch)) row(ch, "leave", ch->x, ch->slice, 0, 0);
+    if (!ch->c->overlap) row(ch, "leave", ch->x, ch->slice, 0, 0);
     if (ch->model->bias) row(ch, "add bias", ch->slice, ch->slice, 0, 0);
 }
 
@@ -75,14 +83,13 @@ static bool shares_head(const Chain *ch) { return ch->c->tensor > ch->model->K; 
 static void qkv_product(Chain *ch) {
     int64_t C = ch->model->C, q = ch->heads * ch->D, kv = 2 * ch->key_value_heads * ch->D;
     if (!shares_head(ch)) {
-        if (enters(ch)) enter(ch);
-        product(ch, "qkv", C, q + kv, true);
+        column_product(ch, "qkv", q + kv);
         return;
     }
     enter(ch); /* two products, of one input */
-    product(ch, "qkv, queries", C, q, true);
+    product(ch, "qkv, queries", ch->tokens, C, q, true);
     ch->waiting += ch->tokens * q; /* undone after the next */
-    product(ch, "qkv, the rest", C, kv, false);
+    product(ch, "qkv, the rest", ch->tokens, C, kv, false);
     ch->waiting -= ch->tokens * q;
     row(ch, "concat", ch->tokens * (q + kv), ch->tokens * (q + kv), 0, 0);
 }
@@ -99,8 +106,7 @@ static void attention(Chain *ch) {
 
 static void ffn(Chain *ch) {
     int64_t up = (ch->model->activation == ACTIVATION_SWIGLU ? 2 : 1) * ch->F;
-    if (enters(ch)) enter(ch);
-    product(ch, "ffn_up", ch->model->C, up, true);
+    column_product(ch, "ffn_up", up);
     row(ch, "activation", ch->tokens * up, ch->tokens * ch->F, ch->tokens * up, 0);
     row_product(ch, "ffn_down", ch->F, true);
 }

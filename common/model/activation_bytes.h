@@ -16,16 +16,17 @@
  *
  *                          t = 1                                 tensor             tensor, sequence
  *   input of each norm     2                                     2                  2/t
- *   input of qkv, ffn_up   2                                     2                  2
+ *   input of qkv, ffn_up   2                                     2                  2/t
  *   qkv, attention's out   3 + 1                                 4/t                4/t
  *   input, output of gelu  4 + 4                                 8/t                8/t
- *   here                   16                                    4 + 12/t           2 + 14/t
- *   2 bytes each           32 s b h                              (8 + 24/t) s b h   (4 + 28/t) s b h
+ *   here                   16                                    4 + 12/t           16/t
+ *   2 bytes each           32 s b h                              (8 + 24/t) s b h   32/t s b h
  *   theirs                 34 s b h + 5 a s^2 b                  10 + 24/t + ..     34/t + ..
  *
  * Masks of dropout (2 s b h of theirs) are drawn again here, and scores (5 a s^2 b) formed again, so neither is kept. With
- * sequence parallel they keep their slice of the input of qkv and ffn_up and gather it again in backward; here it is kept
- * as it was gathered. With swiglu gate and up are two inputs: F more. Post-norm keeps as much as pre-norm. With tensor
+ * sequence parallel the input of qkv and ffn_up is kept in slices, as theirs, and gathered again in backward. Where it is
+ * kept as it was gathered, without gather_again, it is 2 and a block 2 + 14/t; where devices share a key head, so is that of
+ * qkv. With swiglu gate and up are two inputs: F more. Post-norm keeps as much as pre-norm. With tensor
  * parallel layers, a norm's output and its copy for the columns are two; the copy is kept. */
 #ifndef ACTIVATION_BYTES_H
 #define ACTIVATION_BYTES_H
@@ -38,6 +39,7 @@ typedef struct {
     int64_t microbatches; /* on this device, in a step */
     int64_t tensor;       /* devices along that axis, with the layers of chapter 08; 0: those of one device */
     bool sequence_parallel; /* of chapter 08 ... */
+    bool gather_again;      /* ... with it, and as --gather-again has it */
     bool overlap;           /* ... as --overlap-tensor has it */
     bool recompute;
     int64_t square_blocks; /* partial sums of the norm: optimizer_square_blocks */

@@ -15,9 +15,9 @@ void linear_backward_input(Tape *tape, Node *n) { /* dx += dy W^T */
     param_release(n->param[0]);
 }
 
-void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum of dy's rows */
+void linear_backward_param_of(Tape *tape, Node *n, const Tensor *x) {
     Tensor dw = param_grad_begin(n->param[0], 0, tape->microbatch);
-    KERNELS(tape)->matmul(QUEUE(tape), n->saved[0], true, n->out->grad, false, NULL, &dw, false);
+    KERNELS(tape)->matmul(QUEUE(tape), x, true, n->out->grad, false, NULL, &dw, false);
     param_grad_end(n->param[0], 0, tape->microbatch, dw, NULL);
     if (!n->param[1]) return;
     Tensor db = param_grad_begin(n->param[1], 0, tape->microbatch);
@@ -25,23 +25,35 @@ void linear_backward_param(Tape *tape, Node *n) { /* dW = x^T dy, db = the sum o
     param_grad_end(n->param[1], 0, tape->microbatch, db, NULL);
 }
 
+void linear_backward_param(Tape *tape, Node *n) { linear_backward_param_of(tape, n, n->saved[0]); }
+
+Tensor *linear_product(Tape *tape, const char *op, const Tensor *x, Param *weight, Param *bias) {
+    const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
+    Tensor *y =
+        tape_tensor(tape, weight->name, TYPE_REAL, shape_with_columns(x->shape, tensor_columns(w)), x);
+    places_of_product(op, x, w, 0, b, y);
+    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
+    param_release(weight);
+    if (bias) param_release(bias);
+    return y;
+}
+
+Node *linear_node(Tape *tape, const Op *op, Tensor *x, Param *weight, Param *bias, Tensor *y) {
+    Node *n = tape_node(tape, op, x, NULL, y);
+    if (!n) return NULL;
+    n->param[0] = weight;
+    n->param[1] = bias;
+    node_save(n, 0, x);
+    return n;
+}
+
 static const Op linear_op = {"linear", linear_backward_input, linear_backward_param};
 
 Tensor *op_linear(Tape *tape, Tensor *x, Param *weight, Param *bias) {
     tensor_check_not_partial(x, "op_linear");
     tape_await(x);
-    const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
-    Tensor *y =
-        tape_tensor(tape, weight->name, TYPE_REAL, shape_with_columns(x->shape, tensor_columns(w)), x);
-    places_of_product("op_linear", x, w, 0, b, y);
-    KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
-    param_release(weight);
-    if (bias) param_release(bias);
-    Node *n = tape_node(tape, &linear_op, x, NULL, y);
-    if (!n) return y;
-    n->param[0] = weight;
-    n->param[1] = bias;
-    node_save(n, 0, x);
+    Tensor *y = linear_product(tape, "op_linear", x, weight, bias);
+    linear_node(tape, &linear_op, x, weight, bias, y);
     return y;
 }
 

@@ -5,9 +5,14 @@
 
 #include "common/tensor/tape.h"
 
-/* Of a node that is a product y = x W [+ b]: in[0] and saved[0] are x, param[0] is W, param[1] b or NULL. */
+/* y (..,N) = x (..,M) weight (M,N) [+ bias (N)], placed as x and the weight say; `op` is named where they do not fit. */
+Tensor *linear_product(Tape *tape, const char *op, const Tensor *x, Param *weight, Param *bias);
+/* The node of such a product: in[0] and saved[0] are x, param[0] is W, param[1] b or NULL. NULL: see tape_node. */
+Node *linear_node(Tape *tape, const Op *op, Tensor *x, Param *weight, Param *bias, Tensor *y);
 void linear_backward_input(Tape *tape, Node *n); /* dx += dy W^T */
 void linear_backward_param(Tape *tape, Node *n); /* dW = x^T dy, db = the sum of dy's rows */
+/* The same with an x that is not saved[0]. */
+void linear_backward_param_of(Tape *tape, Node *n, const Tensor *x);
 
 /* A head with its loss forms its gradients in the forward, for a seed of 1, so that no logits need to be kept; backward
  * scales them. */
