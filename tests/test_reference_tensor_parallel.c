@@ -254,25 +254,28 @@ static void compare_parameters(const char *what, const Slot *s, const json_t *js
               gradients, full ? ", and element by element" : "");
 }
 
-/* devices: an entry of the fixture's; without: that before it, if this one is with sequence parallel. */
-static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices, const json_t *without) {
+/* devices: an entry of the fixture's; without: that before it, if this one is with sequence parallel. again: columns gather
+ * again in backward, and what they have gathered cannot be watched. */
+static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices, const json_t *without,
+                         bool again) {
     Config c = reference_config(json);
     c.zero_stage = 0;
     int64_t window = (int64_t)reference_number(json, "window");
     bool sequence = json_is_true(json_object_get(devices, "sequence_parallel"));
     RandomTokens data =
         random_tokens(&c, (int)reference_number(json, "skew"), reference_number(json, "masked"));
-    Slot s = slot_new(&c, mesh, (TensorParallelOptions){.sequence_parallel = sequence}, MISTAKE_NONE);
+    Slot s = slot_new(&c, mesh, (TensorParallelOptions){.sequence_parallel = sequence, .gather_again = again},
+                      MISTAKE_NONE);
     batch_free(&s.batch);
     s.batch = batch_new(s.device, c.micro_batch, window);
     shake(&s, reference_number(json, "shaken"));
     Watch w = {0};
-    char *what = xprintf("%s%s", json_string_value(json_object_get(json, "name")),
-                         sequence ? ", sequence parallel" : "");
+    char *what = xprintf("%s%s%s", json_string_value(json_object_get(json, "name")),
+                         sequence ? ", sequence parallel" : "", again ? ", gathered again" : "");
     double loss = reference_number(json, "loss"), norm = reference_number(json, "gradient_norm"),
            got = step(&s, &data, window, &w), allowed = absolute * norm;
-    compare_watched(what, &w, json_object_get(devices, "watched"), allowed);
-    if (sequence) compare_watched(what, &w, json_object_get(without, "watched"), allowed);
+    if (!again) compare_watched(what, &w, json_object_get(devices, "watched"), allowed);
+    if (sequence && !again) compare_watched(what, &w, json_object_get(without, "watched"), allowed);
     tensor_parallel_finish(s.tp, &s.model->params);
     double got_norm = optimizer_grad_norm_among(s.optimizer, NULL, mesh->axis[MESH_TENSOR]);
     ok_on_all(world, fabs(got / loss - 1) <= relative && fabs(got_norm / norm - 1) <= relative,
@@ -290,10 +293,12 @@ int main(void) {
     int compared = 0;
     json_array_foreach(cases, i, json) json_array_foreach(json_object_get(json, "devices"), k, devices) {
         if (reference_number(devices, "tensor_parallel") != world->size) continue;
-        compare_case(&mesh, json, devices, json_array_get(json_object_get(json, "devices"), k - 1));
-        compared++;
+        bool sequence = json_is_true(json_object_get(devices, "sequence_parallel"));
+        const json_t *without = json_array_get(json_object_get(json, "devices"), k - 1);
+        for (int again = 0; again <= sequence; again++, compared++)
+            compare_case(&mesh, json, devices, without, again);
     }
-    ok(compared == 6, "three models, without and with sequence parallel");
+    ok(compared == 9, "three models, without and with sequence parallel, gathered again or not");
     json_decref(cases);
     mesh_close(&mesh);
     comm_close(world);

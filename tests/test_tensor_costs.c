@@ -1,6 +1,7 @@
 /* What tensor parallelism moves, exactly as the formulas say, forward and backward apart: in a layer two all-reduces of
- * b s h numbers each way; with sequence parallel as many all-gathers and reduce-scatters, which move the same; for the
- * cross-entropy 3 b s. And text from a model that is cut: the tokens of one device.
+ * b s h numbers each way; with sequence parallel as many all-gathers and reduce-scatters, which move the same, and two
+ * all-gathers more in backward where columns gather again; for the cross-entropy 3 b s. And text from a model that is cut:
+ * the tokens of one device.
  *
  * TEST np: 1 4, all: 2 3 6 8
  * TEST variants: float double */
@@ -46,13 +47,13 @@ static void is(const char *name, const Moved *m, int kind, double calls, double 
               m->numbers[kind], numbers);
 }
 
-static void test_bytes(const Mesh *mesh, int which, bool sequence_parallel) {
+static void test_bytes(const Mesh *mesh, int which, TensorParallelOptions options) {
+    bool sequence_parallel = options.sequence_parallel;
     const char *kind;
     ModelConfig model = model_of(which, mesh->size[MESH_TENSOR], &kind);
     Config c = config_of(&model, 1);
     RandomTokens tokens = random_tokens(&c, 1, 0.2);
-    Slot s =
-        slot_new(&c, mesh, (TensorParallelOptions){.sequence_parallel = sequence_parallel}, MISTAKE_NONE);
+    Slot s = slot_new(&c, mesh, options, MISTAKE_NONE);
     tensor_set_scalar(&s.seed, 1);
     batch_load(&s.batch, &tokens.dataset, SPLIT_TRAIN, 0);
     Batch part = batch_rows(&s.batch, 0, c.micro_batch);
@@ -75,8 +76,14 @@ static void test_bytes(const Mesh *mesh, int which, bool sequence_parallel) {
 
     char name[128];
 #define NAME(part)                                                                                           \
-    (snprintf(name, sizeof name, "%s%s: " part, kind, sequence_parallel ? ", sequence" : ""), name)
+    (snprintf(name, sizeof name, "%s%s: " part, kind,                                                        \
+              options.gather_again ? ", gathered again"                                                      \
+              : sequence_parallel  ? ", sequence"                                                            \
+                                   : ""),                                                                     \
+     name)
     double reduces = sequence_parallel ? 0 : 1, cuts = 1 - reduces;
+    /* in backward for dW: of qkv, unless it is two products, and of ffn_up */
+    double again = options.gather_again ? (double)model.L * (s.tp->same_head ? 1 : 2) : 0;
     is(NAME("embedding"), &embedding, 0, reduces, reduces * bsh);
     is(NAME("embedding"), &embedding, 2, cuts, cuts * bsh);
     is(NAME("blocks"), &blocks, 0, reduces * layers, reduces * layers * bsh);
@@ -85,7 +92,7 @@ static void test_bytes(const Mesh *mesh, int which, bool sequence_parallel) {
     is(NAME("head and loss"), &head, 0, 2, 3 * bs);
     is(NAME("head and loss"), &head, 1, cuts, cuts * bsh);
     is(NAME("backward"), &back, 0, reduces * (layers + 1), reduces * (layers + 1) * bsh);
-    is(NAME("backward"), &back, 1, cuts * (layers + 1), cuts * (layers + 1) * bsh);
+    is(NAME("backward"), &back, 1, cuts * (layers + 1) + again, (cuts * (layers + 1) + again) * bsh);
     is(NAME("backward"), &back, 2, cuts * (layers + 1), cuts * (layers + 1) * bsh);
 #undef NAME
     slot_delete(&s);
@@ -152,8 +159,9 @@ int main(void) {
     world = ranks_world();
     Mesh mesh = mesh_new(world, (int[MESH_AXES]){1, 1, world->size});
     for (int which = 0; which < MODELS; which++) {
-        test_bytes(&mesh, which, false);
-        test_bytes(&mesh, which, true);
+        test_bytes(&mesh, which, (TensorParallelOptions){0});
+        test_bytes(&mesh, which, (TensorParallelOptions){.sequence_parallel = true});
+        test_bytes(&mesh, which, (TensorParallelOptions){.sequence_parallel = true, .gather_again = true});
         test_text(&mesh, which);
     }
     mesh_close(&mesh);

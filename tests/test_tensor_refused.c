@@ -71,7 +71,7 @@ int main(void) {
     m.K = 6;
     is_refused(m, 4, plain, "--num-key-value-heads 6 and --tensor-parallel-size 4: neither divides the other",
                "use --tensor-parallel-size 3 or 6, or --num-key-value-heads 4 or 12");
-    is_refused(fine, 2, (TensorParallelOptions){true, 4},
+    is_refused(fine, 2, (TensorParallelOptions){.sequence_parallel = true, .overlap_chunks = 4},
                "--overlap-tensor cuts all-reduces into pieces, and with --sequence-parallel there are none",
                "leave one of them out");
     Mistake none = MISTAKE_NONE;

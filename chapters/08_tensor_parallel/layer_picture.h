@@ -1,4 +1,4 @@
-/* layer_picture: one block on the time axis: the kernels of a device, and the four collectives between them. */
+/* layer_picture: one block on the time axis: the kernels of a device, and the collectives between and beside them. */
 #ifndef LAYER_PICTURE_H
 #define LAYER_PICTURE_H
 

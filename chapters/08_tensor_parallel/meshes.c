@@ -1,6 +1,8 @@
 #include "chapters/08_tensor_parallel/meshes.h"
 
 #include "chapters/07_fsdp/unit.h"
+#include "chapters/08_tensor_parallel/sequence.h"
+#include "chapters/08_tensor_parallel/tp_forecast.h"
 #include "chapters/08_tensor_parallel/vocabulary.h"
 #include "common/cpu/device_cpu.h"
 #include "common/draw/plots.h"
@@ -30,6 +32,17 @@ static int64_t replicated(const Sliced *s) {
     return count;
 }
 
+/* What a block waits for all-gathers in backward that run beside products. */
+static double gathers_again(const Config *c, const DeviceModel *model, const Comm *comm) {
+    const ModelConfig *m = &c->model;
+    int64_t t = comm->size, rows = c->micro_batch * m->T, heads = m->H + 2 * m->K,
+            up = m->activation == ACTIVATION_SWIGLU ? 2 * m->F : m->F, count = tp_gathers_again(c, (int)t);
+    double seconds = 0;
+    if (count > 0) seconds += gather_again_seconds(model, comm, rows, m->C, up / t);
+    if (count > 1) seconds += gather_again_seconds(model, comm, rows, m->C, heads * (m->C / m->H) / t);
+    return seconds;
+}
+
 /* tp_forecast.h says which these are. */
 static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
     const Config *c = &s->own->config;
@@ -46,7 +59,8 @@ static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
            norm = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_F64, 1);
     double once =
         c->sequence_parallel ? seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, replicated(s)) : 0;
-    return (double)places * each + 2 * (double)chunks * latency + numbers + norm + once;
+    return (double)places * each + (double)c->model.L * gathers_again(c, model, comm) +
+           2 * (double)chunks * latency + numbers + norm + once;
 }
 
 /* The gradients of each unit; the tokens that count, and the loss. */
@@ -172,11 +186,12 @@ static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t
     return times;
 }
 
-static void predict_kernels(const ShareTimes *share, int t, bool sequence_parallel, int64_t windows,
+static void predict_kernels(const ShareTimes *share, const Config *c, int t, int64_t windows,
                             StepTimes *predicted) {
-    bool sp = sequence_parallel;
+    bool sp = c->sequence_parallel;
+    int64_t again = tp_gathers_again(c, t) * c->model.L, places = 4 * c->model.L + 2;
     /* slices of one window's sequence are blocks of memory, which a collective takes as they are */
-    double copies = sp ? (windows > 1 ? 2 : 0) : 1;
+    double copies = !sp ? 1 : windows == 1 ? 0 : 2 + (double)again / (double)places;
     predicted->passes = share->divided / t + share->stream / (sp ? t : 1) + share->copies * copies;
     predicted->update = share->update / t;
     predicted->step = predicted->passes + predicted->update + predicted->along_tensor + predicted->along_data;
@@ -277,7 +292,7 @@ json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
         ShareTimes share = {0};
         if (world->rank == 0) share = share_alone(c, data, c->global_batch / p->d, device);
         comm_broadcast(world, NULL, &share, sizeof share / sizeof(double), TYPE_F64, 0);
-        predict_kernels(&share, t, c->sequence_parallel, c->global_batch / p->d, &p->predicted);
+        predict_kernels(&share, c, t, c->global_batch / p->d, &p->predicted);
         print_point(p, ideal);
         if (p->measured.step < points[best].measured.step) best = count;
         if (p->predicted.step < points[expected].predicted.step) expected = count;

@@ -16,13 +16,19 @@ static int64_t summed_once(const Sliced *s, const Params *params, const Comm *co
     return count;
 }
 
+int64_t tp_gathers_again(const Config *c, int t) {
+    if (t == 1 || !c->sequence_parallel || !c->gather_again) return 0;
+    return t > c->model.K ? 1 : 2; /* a qkv of two products does not */
+}
+
 TpForecast tp_forecast_of(const Sliced *s) {
     const Config *c = &s->own->config;
     const ModelConfig *model = &c->model;
     bool sp = c->sequence_parallel;
     double t = s->mesh->size[MESH_TENSOR], d = s->mesh->size[MESH_DATA], m = (double)c->num_microbatches;
     if (t == 1) return (TpForecast){0};
-    int64_t rows = c->micro_batch * model->T, L = model->L, f = 2, g = c->recompute ? 4 : 2;
+    int64_t rows = c->micro_batch * model->T, L = model->L, f = 2, g = c->recompute ? 4 : 2,
+            again = tp_gathers_again(c, s->mesh->size[MESH_TENSOR]);
     int64_t chunks = vocabulary_chunks(rows, (int)t);
     /* of an all-reduce behind a row linear */
     int64_t pieces = ceil_div(rows, ceil_div(rows, c->overlap_tensor));
@@ -42,12 +48,12 @@ TpForecast tp_forecast_of(const Sliced *s) {
     double heads = models * t / (double)holders * 2 * (double)(holders - 1) * (double)(shared * REAL_BYTES);
     int64_t micro = c->num_microbatches;
     return (TpForecast){
-        .layers = micro * L * (sp ? 2 * (f + g) : f + g * pieces),
+        .layers = micro * L * (sp ? 2 * (f + g) + again : f + g * pieces),
         .ends = micro * (sp ? 4 : 2),
         .cross_entropy = micro * 2 * chunks,
         .once = 1 + calls,
         .all_reduce = 2 * ring * ((sp ? 0 : activations) + numbers + once) + heads,
-        .all_gather = sp ? ring * activations : 0,
+        .all_gather = sp ? ring * (activations + m * (double)(L * again) * S) : 0,
         .reduce_scatter = sp ? ring * activations : 0,
         .cross_entropy_bytes = 2 * ring * numbers,
         .gathered_logits = ring * m * (double)(rows * model->V * REAL_BYTES),

@@ -15,7 +15,7 @@
  *
  * A ring moves 2 (t-1) times an array in an all-reduce, (t-1) times in an all-gather or a reduce-scatter, summed over its
  * devices; there are d rings. With sequence parallel each of the first two is one all-gather and one reduce-scatter, forward
- * and backward. */
+ * and backward; and with --gather-again a layer has 2 all-gathers of S more, 1 where devices share a key head. */
 typedef struct {
     int64_t layers, ends, cross_entropy, once;     /* calls of a device: of all kinds */
     double all_reduce, all_gather, reduce_scatter; /* bytes that all devices send along `tensor` */
@@ -24,6 +24,8 @@ typedef struct {
 } TpForecast;
 
 TpForecast tp_forecast_of(const Sliced *s);
+/* Of the column linears of a layer, those that gather again in backward: a step gathers so many times L S more. */
+int64_t tp_gathers_again(const Config *c, int t);
 
 /* Prints both tables: what is kept on this device and sent by all, predicted and measured; of the last step. Every rank calls it. */
 void tp_forecast_print(const Sliced *s, const Account *account);
