@@ -65,6 +65,7 @@ on 8 hybrid --tensor-parallel-size 2 --zero-stage 3 --shard-group 2 && as_predic
 
 # ---- resume: from any mesh on any other, and across chapters ----
 on 4 heads "${heads[@]}" --tensor-parallel-size 2 --zero-stage 3 --sequence-parallel --resume; near heads1 heads; ok $? "2 x 4 with shared heads, resumed on 2 x 2 in shards"
+as_predicted heads; ok $? "... bytes and calls, where ffn_up alone is gathered again"
 program 05_data_parallel 2 mixed --stop-at-step 2; program 07_fsdp 4 mixed --zero-stage 3 --stop-at-step 4 --resume
 on 8 mixed --stop-at-step 6 --resume; ok $? "chapter 05, then 07, then 08"
 program 05_data_parallel 8 mixed --resume; near one mixed; ok $? "... and 05 again, to rounding"

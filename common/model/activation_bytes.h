@@ -24,10 +24,11 @@
  *   theirs                 34 s b h + 5 a s^2 b                  10 + 24/t + ..     34/t + ..
  *
  * Masks of dropout (2 s b h of theirs) are drawn again here, and scores (5 a s^2 b) formed again, so neither is kept. With
- * sequence parallel the input of qkv and ffn_up is kept in slices, as theirs, and gathered again in backward. Where it is
- * kept as it was gathered, without gather_again, it is 2 and a block 2 + 14/t; where devices share a key head, so is that of
- * qkv. With swiglu gate and up are two inputs: F more. Post-norm keeps as much as pre-norm. With tensor
- * parallel layers, a norm's output and its copy for the columns are two; the copy is kept. */
+ * sequence parallel the input of qkv and ffn_up is kept in slices, as theirs, and gathered again in backward. Without
+ * gather_again it is kept as it was gathered: 2 numbers, and a block 2 + 14/t; where devices share a key head (K < t), that of
+ * qkv always is. With swiglu gate and up are two inputs: F more. Post-norm keeps as much as pre-norm. With tensor
+ * parallel layers, a norm's output and its copy for the columns are two, unless the product gathers or copies for itself;
+ * the copy is kept. */
 #ifndef ACTIVATION_BYTES_H
 #define ACTIVATION_BYTES_H
 
