@@ -118,7 +118,8 @@ static void draw_memory(const Run *run, const MemoryPlot *memory) {
     char *path = xprintf("%s/memory.png", c->output_dir);
     char *title = xprintf("What device 0 of %d holds in a step, --zero-stage %lld --prefetch %lld",
                           run->job.world->size, (long long)c->zero_stage, (long long)c->prefetch);
-    memory_plot_draw(memory, title, NAN, NULL, path);
+    memory_plot_draw(memory, title, c->device_memory ? (double)c->device_memory : NAN, "--device-memory",
+                     path);
     free(title);
     free(path);
 }
