@@ -130,8 +130,7 @@ static json_t *sweep_buckets(Config c, Comm *comm, Dataset *data) {
 
 /* ---- the batch of a device ---- */
 
-/* Where b falls below a, between points i - 1 and i, on logarithmic axes. */
-static double crossing(const double *x, const double *a, const double *b, int i) {
+double scaling_crossing(const double *x, const double *a, const double *b, int i) {
     double before = log(b[i - 1] / a[i - 1]), after = log(b[i] / a[i]);
     return x[i - 1] * pow(x[i] / x[i - 1], before / (before - after));
 }
@@ -159,7 +158,7 @@ static json_t *sweep_batch(Config c, Comm *comm, Dataset *data) {
         c.bucket_size = 1 << 20;
         printf("%8.0f %14.4f %14.4f %26.4f\n", tokens[count], backward[count], reduce[count], exposed[count]);
         if (isnan(found) && count && reduce[count] < backward[count])
-            found = crossing(tokens, backward, reduce, count);
+            found = scaling_crossing(tokens, backward, reduce, count);
     }
     ASSERT(count > 0);
     double n = comm->size, C = model->flops, W = model->inside.bandwidth,

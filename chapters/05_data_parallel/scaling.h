@@ -14,6 +14,9 @@
  * the devices, gets done in a few seconds, and at least one. window_flops: of training on one window. */
 int64_t scaling_windows(int64_t asked, int devices, double window_flops);
 
+/* The x at which two curves meet that cross between points i - 1 and i, on logarithmic axes. */
+double scaling_crossing(const double *x, const double *a, const double *b, int i);
+
 /* Every rank calls it. Prints a table for each sweep that is asked for and draws buckets.png, batch.png, scaling.png. A
  * batch that the user did not give is cut to scaling_windows, which is said.
  * The report gets the key `sweep`, and is written to the output folder. */

@@ -125,7 +125,8 @@ static void draw_stages(const Run *run, const Stage *all, int count) {
     int mark_count = 0, groups = 0;
     for (int i = 0; i < count; i++) {
         double sum = 0, formula = 0;
-        x[i] = i / STAGES * (STAGES + 1) + i % STAGES;
+        int place = i + i / STAGES; /* a gap behind each four */
+        x[i] = place;
         for (int k = 0; k < MEMORY_CLASSES; k++) top[k][i] = sum += 1e-6 * all[i].bytes[k];
         for (int k = 0; k < FORMULAS; k++) {
             marks_x[i * FORMULAS + k] = x[i];
@@ -211,7 +212,7 @@ static json_t *stage_json(const Stage *s) {
 
 json_t *sweep_memory(const Run *run, const Config *config) {
     Comm *world = run->job.world;
-    Stage all[MOST_POINTS];
+    Stage all[MOST_POINTS] = {0};
     int count = 0;
     bool exact = true;
     for (int n = 1; n <= world->size && count < MOST_POINTS; n++) {

@@ -30,7 +30,7 @@ typedef struct {
     int gathers, hidden;       /* so many; of them, those that nobody waited for */
     int agreed;                /* ... of which the recurrence says rightly whether */
     /* of a block: its forward and its backward, waiting included, and what travels beside them */
-    double forward, backward, gather, scatter;
+    double forward, backward, gather;   /* a reduce-scatter takes as long */
     double block_weights, block_matmul; /* elements; of them, those in matrix products */
 } Look;
 
@@ -83,7 +83,7 @@ static void look_at_blocks(const Sharded *s, const LinkModel *link, Look *look) 
         look->backward = fsdp_gather(f, back_to).wanted - fsdp_gather(f, back_from).ready;
     FsdpUnit unit = fsdp_unit(f, first);
     CommCall call = {.type = TYPE_REAL, .count = unit.shard};
-    look->gather = look->scatter = ring_seconds(s->shards, link, &call);
+    look->gather = ring_seconds(s->shards, link, &call);
     look->block_weights = (double)unit.elements;
     for (int i = 0; i < s->model->params.count; i++) {
         const Param *p = s->model->params.items[i];
@@ -114,15 +114,10 @@ static Look look(const Config *config, Comm *comm, const Dataset *data, int pref
 
 /* ---- the sweep ---- */
 
-/* Where `time` passes `need`, between points i - 1 and i, on logarithmic axes. */
-static double crossing(const double *x, const double *time, const double *need, int i) {
-    double before = log(time[i - 1] / need[i - 1]), after = log(time[i] / need[i]);
-    return x[i - 1] * pow(x[i] / x[i - 1], before / (before - after));
-}
-
+/* Where computing begins to take longer than what travels. */
 static double find_crossing(const double *x, const double *time, const double *need, int count) {
     for (int i = 1; i < count; i++)
-        if (time[i - 1] < need[i - 1] && time[i] >= need[i]) return crossing(x, time, need, i);
+        if (time[i - 1] < need[i - 1] && time[i] >= need[i]) return scaling_crossing(x, time, need, i);
     return NAN;
 }
 
@@ -138,20 +133,24 @@ static void print_border(const char *what, double found, double peak, double mea
 /* Tokens at which computing takes as long as what travels, if it took, for each token, what it takes with the last batch. */
 static double border(double need, double time, double tokens) { return need / time * tokens; }
 
-static json_t *print_borders(const Comm *comm, const DeviceModel *model, const Look *last, const Look *alone,
+static json_t *print_borders(const Config *config, const Comm *comm, const Look *last, const Look *alone,
                              double tokens, double forward_found, double backward_found) {
+    const DeviceModel *model = device_model(config->device_model);
     double n = comm->size, e = (double)element_bytes(TYPE_REAL);
     double plain = (n - 1) / n * e / 2 * model->flops / model->inside.bandwidth * last->block_weights /
                    last->block_matmul;
     double forward = border(last->gather, alone->forward, tokens),
-           backward = border(last->gather + last->scatter, alone->backward, tokens);
+           backward = border(2 * last->gather, alone->backward, tokens);
     printf("\n%-44s %10s  %20s  %20s\n", "hidden from so many tokens on:", "found", "at the peak",
            "latency, and time as");
     printf("%-44s %10s  %20s  %13s %6.0f\n", "", "", "of FLOP/s", "measured at", tokens);
     print_border("forward: the next block's all-gather", forward_found, plain, forward);
-    print_border("backward: that and a reduce-scatter", backward_found, plain, backward);
-    printf("at the peak: (n-1)/n e/2 C/W N/N_matmul, for both: backward computes twice as long, and twice as "
-           "much travels\n");
+    /* backward computes 2 times what forward does, 3 times when it recomputes, and twice as much travels */
+    print_border("backward: that and a reduce-scatter", backward_found,
+                 plain * (config->recompute ? 2.0 / 3 : 1), backward);
+    printf("at the peak: (n-1)/n e/2 C/W N/N_matmul%s\n",
+           config->recompute ? ", in backward, which computes three times as long, 2/3 of it"
+                             : " for both: backward computes twice as long, and twice as much travels");
     return json_pack("{s:o*, s:o*, s:f, s:f, s:f}", "forward_tokens_found", json_real(forward_found),
                      "backward_tokens_found", json_real(backward_found), "tokens_predicted", plain,
                      "forward_tokens_predicted_with_latency", forward,
@@ -186,16 +185,15 @@ static void draw(const Run *run, const double *tokens, double series_ms[][MOST_P
 }
 
 json_t *sweep_prefetch(const Run *run, const Config *config) {
-    const DeviceModel *model = device_model(config->device_model);
     Config c = *config;
     c.zero_stage = 3;
     c.keep_gathered = NULL;
     c.shard_group = 0;
     Comm *comm = comm_split(run->job.world, 0, run->job.world->rank, "data");
-    double tokens[MOST_POINTS], blocks[4][MOST_POINTS], exposed[PREFETCHES][MOST_POINTS];
+    double tokens[MOST_POINTS], blocks[4][MOST_POINTS] = {{0}}, exposed[PREFETCHES][MOST_POINTS] = {{0}};
     double forward_found = NAN, backward_found = NAN;
     double window_flops = run->flops_per_token * (double)c.model.T;
-    int64_t window = c.model.T, most = scaling_windows(16, comm->size, window_flops) * window;
+    int64_t window = c.model.T, most = max64(4, scaling_windows(16, comm->size, window_flops) * window);
     int count = 0, all = 0, agreed = 0;
     Look l = {0}, alone = {0};
     printf("\n---- tokens, and units gathered ahead ----\n%8s %8s %12s %12s %12s %9s %12s\n", "tokens",
@@ -218,7 +216,7 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
         blocks[0][count] = 1e3 * alone.forward;
         blocks[1][count] = 1e3 * alone.backward;
         blocks[2][count] = 1e3 * l.gather;
-        blocks[3][count] = 1e3 * (l.gather + l.scatter);
+        blocks[3][count] = 1e3 * 2 * l.gather;
         forward_found = find_crossing(tokens, blocks[0], blocks[2], count + 1);
         backward_found = find_crossing(tokens, blocks[1], blocks[3], count + 1);
         if (!isnan(forward_found) && !isnan(backward_found) && t >= 4 * window) {
@@ -226,11 +224,11 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
             break;
         }
     }
+    ASSERT(count > 0);
     printf("predicted: end_k = max(start_k, end_(k-1)) + (n-1) (latency + S / (n W)); it tells rightly of %d "
-           "of %d "
-           "all-gathers whether they are hidden\n",
+           "of %d all-gathers whether they are hidden\n",
            agreed, all);
-    json_t *result = print_borders(comm, model, &l, &alone, tokens[count - 1], forward_found, backward_found);
+    json_t *result = print_borders(&c, comm, &l, &alone, tokens[count - 1], forward_found, backward_found);
     draw(run, tokens, blocks, exposed, count);
     comm_close(comm);
     return result;
