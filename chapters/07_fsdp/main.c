@@ -5,6 +5,8 @@
  *   make ch07                                                        MiniGPT on 8 devices, stage 3
  *   make ch07 ARGS="--model mlp"                                     first a small network, on 8 devices and on one
  *   build/mpiexec -n 8 build/07_fsdp --zero-stage 1 --max-steps 100
+ *   build/mpiexec -n 4 build/07_fsdp --clock model --max-seq-length 32 --max-steps 2 --prefetch 0
+ *                                                    its timeline.png and memory.png, beside those of --prefetch 1
  *   build/mpiexec -n 8 build/07_fsdp --sweep all                     memory by stage; when an all-gather is hidden
  *   build/mpiexec -n 4 build/07_fsdp --sweep prefetch --device-model h100
  *
