@@ -104,6 +104,7 @@ refuses() { # refuses N STATUS PART FLAGS...
 # all devices find it at once, and mpiexec may kill those that have not ended yet
 on 2 refused --keep-gathered blocks.7; [ $? != 0 ] && one_line_error refused 07_fsdp && says refused.err "there is no unit 'blocks.7' to keep gathered .hint: the units are token, position, blocks.0, blocks.1, norm_final"; ok $? "a unit that is not there"
 check "a group that does not divide the devices" refuses 4 2 "--shard-group 3 does not divide 4 devices (hint: --shard-group 2 does, or 4)" --shard-group 3
+check "a small network in groups" refuses 4 2 "--model mlp is cut among all devices, without --shard-group" --model mlp --shard-group 2
 check "buckets" refuses 2 2 "--overlap bucket is chapter 05's (hint: the buckets of this program are its units: none, or backward)" --overlap bucket
 check "a stage that there is not" refuses 2 2 "--zero-stage" --zero-stage 4
 check "a sweep alone" refuses 1 2 "--sweep compares devices, and there is one" --sweep all

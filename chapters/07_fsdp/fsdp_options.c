@@ -31,6 +31,8 @@ FsdpProgram fsdp_options_parse(int argc, char **argv, int devices) {
     const Config *c = &options.run;
     CHECK_USAGE(c->overlap != OVERLAP_BUCKET, "the buckets of this program are its units: none, or backward",
                 "--overlap bucket is chapter 05's");
+    CHECK_USAGE(options.model == SHARDED_GPT || !c->shard_group, "leave one of them out",
+                "--model mlp is cut among all devices, without --shard-group");
     if (c->shard_group && devices % c->shard_group) {
         int64_t below = c->shard_group;
         while (devices % below) below--;
