@@ -103,6 +103,7 @@ static Look look(const Config *config, Comm *comm, const Dataset *data, int pref
     p.sharded->shards->observer = (CommObserver){call_done, calls};
     double began = p.clock->now;
     point_step(&p);
+    p.sharded->shards->observer = (CommObserver){0};
     Look l = {.step = p.clock->now - began};
     predict(p.sharded->fsdp, p.sharded->shards, link, calls, &l);
     look_at_blocks(p.sharded, link, &l);
