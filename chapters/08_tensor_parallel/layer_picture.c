@@ -150,7 +150,7 @@ static void add_story(Boxlist *l, const Story *s, const char *title, double y, d
     add_lane(l, s->collectives, s->collective_count, s, y + LANE, scale);
     add(l, (Box){LEFT, y + 2 * LANE, turned - LEFT, 0.4, -1, "forward", 10});
     add(l, (Box){turned, y + 2 * LANE, end - turned, 0.4, -1, "backward", 10});
-    add(l, (Box){turned, y - 0.12, 0, 2 * LANE + 0.5, 0, NULL, 0}); /* a line between the two */
+    add(l, (Box){turned, y - 0.12, 0.02, 2 * LANE + 0.5, 0, NULL, 0}); /* a line between the two */
 }
 
 /* What the colours say, in a row. */

@@ -234,18 +234,22 @@ static void draw(const Config *c, const Point *points, int count, const char *de
 }
 
 static void print_head(void) {
-    printf("%8s  %9s %9s %6s  %9s %9s %8s  %9s %9s  %9s %9s  %6s %9s\n", "data x", "step ms", "predicted",
-           "ratio", "passes", "predicted", "update", "along", "predicted", "along", "predicted", "MFU %",
-           "wall ms");
-    printf("%8s  %26s  %28s  %9s %9s  %9s\n", "tensor", "", "", "tensor", "", "data");
+    printf("%14s  %-10s %9s %9s %9s %12s %10s  %6s %9s\n", "data x tensor", "ms", "step", "passes", "update",
+           "along tensor", "along data", "MFU %", "wall ms");
+}
+
+static void print_times(const char *mesh, const char *how, const StepTimes *s) {
+    printf("%14s  %-10s %9.4f %9.4f %9.4f %12.4f %10.4f", mesh, how, 1e3 * s->step, 1e3 * s->passes,
+           1e3 * s->update, 1e3 * s->along_tensor, 1e3 * s->along_data);
 }
 
 static void print_point(const Point *p, double ideal) {
-    const StepTimes *m = &p->measured, *f = &p->predicted;
-    printf("%4d x %d  %9.4f %9.4f %6.3f  %9.4f %9.4f %8.4f  %9.4f %9.4f  %9.4f %9.4f  %6.1f %9.1f\n", p->d,
-           p->t, 1e3 * m->step, 1e3 * f->step, m->step / f->step, 1e3 * m->passes, 1e3 * f->passes,
-           1e3 * m->update, 1e3 * m->along_tensor, 1e3 * f->along_tensor, 1e3 * m->along_data,
-           1e3 * f->along_data, 100 * ideal / m->step, 1e3 * p->wall);
+    char mesh[32];
+    snprintf(mesh, sizeof mesh, "%d x %d", p->d, p->t);
+    print_times(mesh, "measured", &p->measured);
+    printf("  %6.1f %9.1f\n", 100 * ideal / p->measured.step, 1e3 * p->wall);
+    print_times("", "by formula", &p->predicted);
+    printf("\n");
 }
 
 /* Of the first mesh, and of the best one: where the difference comes from. */
@@ -281,7 +285,7 @@ json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
         TensorParallelOptions options = sliced_options(c);
         char *hint, *problem = tensor_parallel_problem(&c->model, t, &options, &hint);
         if (problem || c->global_batch % (n / t)) {
-            printf("%4d x %d  %s\n", n / t, t, problem ? problem : "the batch cannot be shared by so many");
+            printf("%10d x %d  %s\n", n / t, t, problem ? problem : "the batch cannot be shared by so many");
             if (problem) free(problem), free(hint);
             continue;
         }
