@@ -179,9 +179,9 @@ static void test_forecast(const ModelConfig *model) {
         for (int prefetch = 0; prefetch <= 3; prefetch++) {
             Run *r =
                 run_with_ratio(model, (FsdpOptions){.prefetch = prefetch, .overlap = true}, work, ratios[b]);
-            fsdp_begin(r->s->fsdp); /* done with what the pass before has gathered ahead */
-            double before = r->s->shards->seconds, seconds = forward(r);
-            double waited = r->s->shards->seconds - before, want[3 * MOST_UNITS],
+            fsdp_begin(r->s->fsdp);    /* done with what the pass before has gathered ahead */
+            r->s->shards->seconds = 0; /* a sum over all runs so far would lose digits */
+            double seconds = forward(r), waited = r->s->shards->seconds, want[3 * MOST_UNITS],
                    sum = forecast(r, work, want);
             double measured = 0;
             bool each = true;

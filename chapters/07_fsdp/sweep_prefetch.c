@@ -107,7 +107,6 @@ static Look look(const Config *config, Comm *comm, const Dataset *data, int pref
     Look l = {.step = p.clock->now - began};
     predict(p.sharded->fsdp, p.sharded->shards, link, calls, &l);
     look_at_blocks(p.sharded, link, &l);
-    p.sharded->shards->observer = (CommObserver){0};
     free(calls);
     point_close(&p);
     return l;
