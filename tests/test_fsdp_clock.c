@@ -51,7 +51,7 @@ static Run *run_new(const ModelConfig *model, FsdpOptions options, double latenc
     r->tokens = random_tokens(&c, 1, 0.2);
     r->tokens.dataset.validation_windows = one_each;
     r->s = sharded_with(&c, &options, 0, group, device, &r->tokens.dataset);
-    r->s->shards->observer = (CommObserver){heard, r};
+    r->s->shards->observer = (CommObserver){.done = heard, .context = r};
     r->plan = plan_of(&c, r->s->shards->size, NULL);
     MetricsRow row; /* the first step learns the order of the units */
     sharded_step(r->s, 0, &row);

@@ -100,7 +100,7 @@ static Look look(const Config *config, Comm *comm, const Dataset *data, int pref
     Point p = point_open(&c, comm, data);
     Calls *calls = xcalloc(1, sizeof *calls);
     point_step(&p);
-    p.sharded->shards->observer = (CommObserver){call_done, calls};
+    p.sharded->shards->observer = (CommObserver){.done = call_done, .context = calls};
     double began = p.clock->now;
     point_step(&p);
     p.sharded->shards->observer = (CommObserver){0};

@@ -90,7 +90,7 @@ static void tell(const Config *config, const Mesh *mesh, Story *story) {
 
     Meter meter = {.done = kernel_done, .context = story};
     meter_attach(device, &meter);
-    mesh->axis[MESH_TENSOR]->observer = (CommObserver){call_done, story};
+    mesh->axis[MESH_TENSOR]->observer = (CommObserver){.done = call_done, .context = story};
     tape->observer = (TapeObserver){node_done, story};
     Pass pass = tensor_parallel_pass(tp, &c.model, (Pass){.training = true});
     story->began = clock.now;

@@ -174,6 +174,11 @@ static void model_times(Comm *comm, const Queue *q, CommRequest *request, double
     request->end = request->begin + moving + (sends ? 0 : clock_message_latency(model, from, to));
 }
 
+static void tell_waited(const Comm *comm, double begin, double end) {
+    for (const Comm *c = comm; c && end > begin; c = c->parent)
+        if (c->observer.waited) c->observer.waited(c->observer.context, begin, end);
+}
+
 /* Waits for a call in real time. */
 static void finish(Comm *comm, CommRequest *request) {
     double start = now_seconds();
@@ -185,6 +190,7 @@ static void finish(Comm *comm, CommRequest *request) {
         request->begin = request->issued;
         request->end = now_seconds();
         count_seconds(comm, request->end - start, arrival.idle);
+        tell_waited(comm, start, request->end);
     }
     CommEvent event = {comm, request->call, arrival.number, request->begin, request->end, request->about};
     for (const Comm *c = comm; c; c = c->parent)
@@ -195,6 +201,7 @@ static void finish(Comm *comm, CommRequest *request) {
 static void advance(Comm *comm, Clock *clock, const CommRequest *request) {
     double waited = fmax(request->end - clock->now, 0);
     count_seconds(comm, waited, fmin(waited, fmax(request->begin - clock->now, 0)));
+    tell_waited(comm, clock->now, clock->now + waited);
     clock->now += waited;
 }
 

@@ -83,6 +83,7 @@ typedef struct {
 typedef struct {
     void (*done)(void *context, const CommEvent *event);
     void *context;
+    void (*waited)(void *context, double begin, double end); /* the queue stood still; may be NULL */
 } CommObserver;
 
 struct Comm {

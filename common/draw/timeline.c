@@ -75,6 +75,12 @@ static void call_done(void *context, const CommEvent *event) {
     if (t->trace) trace_call(t->trace, event);
 }
 
+/* It lies over the phase in which the device has waited. */
+static void waited(void *context, double begin, double end) {
+    Timeline *t = context;
+    if (!t->holds) add(t, PHASE_REDUCE, begin, end, "");
+}
+
 static void observe(const Mesh *mesh, CommObserver observer) {
     for (int axis = 0; axis < MESH_AXES; axis++) mesh->axis[axis]->observer = observer;
 }
@@ -83,7 +89,7 @@ Timeline *timeline_new(const Mesh *mesh, Profile *profile, Trace *trace) {
     Timeline *t = xcalloc(1, sizeof *t);
     *t = (Timeline){.mesh = mesh, .profile = profile, .trace = trace};
     profile_listen(profile, phase_done, t);
-    observe(mesh, (CommObserver){call_done, t});
+    observe(mesh, (CommObserver){call_done, t, waited});
     if (trace) trace_name_row(trace, (TraceRow){trace_device(trace), COMM_ROW}, "communication");
     return t;
 }
@@ -172,6 +178,27 @@ static const char *fitting(const char *name, double width) {
     return dot && label_width(dot + 1, ABOUT_FONT) + MARGIN <= width ? dot + 1 : NULL;
 }
 
+/* The i-th of all spans, as a rectangle. pixels: for a second. */
+static void write_span(Str *s, const Span *all, int64_t i, int64_t most, double unit, double first,
+                       double pixels, const bool *seen) {
+    int kind = (int)all[i].kind;
+    int64_t device = i / most;
+    double top = (double)device + (kind < PHASES ? 0.1 : 0.5);
+    str_printf(s,
+               "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid border rgb '#ffffff' "
+               "linewidth 0.5 fillcolor rgb '#%s'\n",
+               unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
+               kind_color(kind, seen));
+    const char *about = kind < PHASES || overlapped(&all[device * most], most, i - device * most)
+                            ? NULL
+                            : fitting(all[i].about, (all[i].end - all[i].begin) * pixels);
+    if (!about || !*about) return;
+    str_printf(s, "set label ");
+    gnuplot_quoted(s, about);
+    str_printf(s, " at %.9g,%g center font 'Sans,9' front textcolor rgb '#%s'\n",
+               unit * ((all[i].begin + all[i].end) / 2 - first), top + 0.2, ink_on(kind_color(kind, seen)));
+}
+
 static void write_script(Str *s, const Span *all, int n, int64_t most, const char *title, const char *path) {
     bool seen[KINDS] = {false};
     double first = INFINITY, last = -INFINITY;
@@ -195,26 +222,10 @@ static void write_script(Str *s, const Span *all, int n, int64_t most, const cha
                unit > 1e5 ? "microseconds" : "milliseconds", unit * (last - first) * 1.01, n);
     for (int r = 0; r < n; r++) str_printf(s, "%s'device %d' %g", r ? ", " : "", r, r + 0.5);
     str_printf(s, ")\n");
-    for (int64_t i = 0; i < n * most; i++) {
-        if (all[i].kind < 0) continue;
-        int kind = (int)all[i].kind;
-        int64_t device = i / most;
-        double top = (double)device + (kind < PHASES ? 0.1 : 0.5);
-        str_printf(s,
-                   "set object rectangle from %.9g,%g to %.9g,%g fillstyle solid border rgb '#ffffff' "
-                   "linewidth 0.5 fillcolor rgb '#%s'\n",
-                   unit * (all[i].begin - first), top, unit * (all[i].end - first), top + 0.4,
-                   kind_color(kind, seen));
-        const char *about = kind < PHASES || overlapped(&all[device * most], most, i - device * most)
-                                ? NULL
-                                : fitting(all[i].about, (all[i].end - all[i].begin) / (last - first) * FRAME);
-        if (!about || !*about) continue;
-        str_printf(s, "set label ");
-        gnuplot_quoted(s, about);
-        str_printf(s, " at %.9g,%g center font 'Sans,9' front textcolor rgb '#%s'\n",
-                   unit * ((all[i].begin + all[i].end) / 2 - first), top + 0.2,
-                   ink_on(kind_color(kind, seen)));
-    }
+    for (int over = 0; over < 2; over++) /* waiting, and calls, over the phases */
+        for (int64_t i = 0; i < n * most; i++)
+            if (all[i].kind >= 0 && over == (all[i].kind >= PHASES || (int)all[i].kind == PHASE_REDUCE))
+                write_span(s, all, i, most, unit, first, FRAME / (last - first), seen);
     str_printf(s, "plot ");
     for (int kind = 0, drawn = 0; kind < KINDS; kind++)
         if (seen[kind])
