@@ -196,7 +196,7 @@ static inline Sent sent_of(const Plan *plan, const Config *c, const FsdpOptions 
         double gathers = m * gathers_of(plan, u, o->prefetch);
         if (first_step) gathers += gathers_of(plan, u, -1) - gathers_of(plan, u, o->prefetch);
         if (unit->kept) gathers = 1;
-        for (int i = 0; i < unit->params; i++) blocks += (double)((unit->counts[i] + BLOCK - 1) / BLOCK);
+        for (int i = 0; i < unit->params; i++) blocks += (double)ceil_div(unit->counts[i], BLOCK);
         if (o->stage == 0)
             sent.all_reduce += uses * k * 2 * (n - 1) * S + uses * n * 2 * (k - 1) * S;
         else

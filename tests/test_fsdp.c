@@ -142,7 +142,7 @@ static double gradient_by_hand(Training *t, int64_t step) {
         tape_backward(t->tape, out, &t->seed);
         tape_reset(t->tape);
         for (int64_t i = 0, at = 0; i < params->count; at += tensor_count(&params->items[i++]->data))
-            for (int use = 0; use < params->items[i]->uses; use++)
+            for (int use = 0; use < params->items[i]->uses && use < PARAM_MAX_USES; use++)
                 add_devices(&params->items[i]->grad[use], j == 0, sums[use] + at);
     }
     for (int64_t i = 0, at = 0; i < params->count; i++) {

@@ -160,7 +160,7 @@ static Run *run_with_ratio(const ModelConfig *model, FsdpOptions options, const 
 
 /* The device comes to a unit, starts the gathers of those `prefetch` ahead, waits for its own, and works. */
 static double forecast(const Run *r, const double *work, double exposed[3 * MOST_UNITS]) {
-    double now = 0, link = 0, end[3 * MOST_UNITS], sum = 0;
+    double now = 0, link = 0, end[3 * MOST_UNITS] = {0}, sum = 0;
     for (int at = 0, next = 0; at <= r->plan.head_at; at++) {
         for (; next <= r->plan.head_at && next <= at + r->options.prefetch; next++)
             end[next] = link = fmax(now, link) + ring_seconds(r, r->plan.order[next]);
