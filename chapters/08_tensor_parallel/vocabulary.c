@@ -45,8 +45,6 @@ Tensor *op_add_position(Tape *tape, Tensor *x, Param *position, int64_t first) {
 
 /* ---- head and loss ---- */
 
-enum { LOSS_CHUNK = 256 }; /* rows of logits that one device would hold at once: n hold n times as many */
-
 static const Op head_loss_op = {"vocabulary_head_loss", head_loss_backward_input, head_loss_backward_param};
 
 /* logits (R,V'), of which the first `words` columns exist, become their gradient; loss (1) gets what these rows add. */
@@ -66,6 +64,7 @@ static void cross_entropy(Tape *tape, Comm *comm, Tensor *logits, int64_t words,
     tape_drop(tape, sums);
 }
 
+/* A device has an n-th of the words, so n devices hold n times as many rows at once. */
 static int64_t chunk_rows(int64_t rows, int devices) { return min64(rows, LOSS_CHUNK * devices); }
 
 int64_t vocabulary_chunks(int64_t rows, int devices) { return ceil_div(rows, chunk_rows(rows, devices)); }

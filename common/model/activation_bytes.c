@@ -1,10 +1,8 @@
 #include "common/model/activation_bytes.h"
 
 #include "common/tensor/kernels.h"
+#include "common/tensor/ops_parts.h"
 #include "common/tensor/tensor.h"
-
-/* Rows of logits that a device holds at once; t devices that share a vocabulary: t times as many. */
-enum { LOSS_CHUNK = 256 };
 
 /* All in numbers, as parameters have them, where nothing else is said. */
 typedef struct {
@@ -240,18 +238,4 @@ ActivationBytes activation_bytes(const ModelConfig *model, const ActivationCase 
         a.at = all[i].at;
     }
     return a;
-}
-
-void activation_print(const ModelConfig *model, const ActivationCase *c, const Device *device, FILE *out) {
-    ActivationBytes a = activation_bytes(model, c, device);
-    ActivationMoment all[ACTIVATION_MOMENTS];
-    int n = activation_moments(model, c, device, all);
-    double unit = (double)(c->windows * model->T * model->C * element_bytes(TYPE_REAL));
-    fprintf(out, "activations, in B T C numbers     keeps    scratch   all there then            bytes\n");
-    for (int i = 0; i < n; i++)
-        fprintf(out, "  %-26s %10.3f %10.3f %16.3f %16lld%s\n", all[i].at, (double)all[i].keeps / unit,
-                (double)all[i].scratch / unit, (double)all[i].bytes / unit, (long long)all[i].bytes,
-                all[i].at == a.at ? "  peak" : "");
-    fprintf(out, "  a block keeps %.3f B T C for its backward; %lld bytes are always there\n",
-            (double)a.kept / unit, (long long)a.fixed);
 }

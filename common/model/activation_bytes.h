@@ -9,7 +9,7 @@
  * Forward is never higher than that, as its values are as many as these gradients; but for the head, which forms its
  * gradients in forward, logits of some rows at a time. The last block stands on all that the others keep, so the peak is
  * the largest of a few sums: backward of each op of the last block and of what follows it, the head's forward, and, between
- * steps, the sums of squares of the norm. activation_print shows them.
+ * steps, the sums of squares of the norm.
  *
  * What a block keeps, in units of B T C numbers, with F = 4 C, as many key heads as heads, and no small things (statistics of
  * rows, log-sum-exp, 4 + H numbers a token), beside Korthikanti et al. 2022, whose numbers have 2 bytes:
@@ -69,7 +69,5 @@ ActivationBytes activation_bytes(const ModelConfig *model, const ActivationCase 
  * sums of squares. Returns how many. */
 int activation_moments(const ModelConfig *model, const ActivationCase *c, const Device *device,
                        ActivationMoment to[ACTIVATION_MOMENTS]);
-/* All of them, in units of B T C numbers and in bytes. */
-void activation_print(const ModelConfig *model, const ActivationCase *c, const Device *device, FILE *out);
 
 #endif

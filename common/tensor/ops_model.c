@@ -97,8 +97,6 @@ Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyVa
 
 /* ---- head and loss ---- */
 
-enum { LOSS_CHUNK = 256 }; /* rows of logits held at once: 256 x 50257 floats are 51 MB */
-
 HeadLoss head_loss_begin(Tape *tape, const Tensor *x, Param *head, Param *bias, int use) {
     HeadLoss formed = {.loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL)};
     KERNELS(tape)->zero(QUEUE(tape), formed.loss);

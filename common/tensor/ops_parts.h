@@ -14,6 +14,9 @@ void linear_backward_param(Tape *tape, Node *n); /* dW = x^T dy, db = the sum of
 /* The same with an x that is not saved[0]. */
 void linear_backward_param_of(Tape *tape, Node *n, const Tensor *x);
 
+/* Rows of logits that a head holds at once: 256 x 50257 floats are 51 MB. */
+enum { LOSS_CHUNK = 256 };
+
 /* A head with its loss forms its gradients in the forward, for a seed of 1, so that no logits need to be kept; backward
  * scales them. */
 typedef struct {
