@@ -272,17 +272,21 @@ static void take_fitting_windows(Config *c, int devices) {
                c->micro_batch, c->micro_batch > 1 ? "s" : "", asked, asked);
 }
 
+void scaling_check_devices(Comm *world, const DeviceModel *model) {
+    if (world->size == 1)
+        comm_refuse(world, "build/mpiexec -n 8 starts 8",
+                    xstrdup("--sweep compares devices, and there is one"));
+    if (model && world->size > model->per_node)
+        comm_refuse(world, "start fewer, or take another --device-model",
+                    xprintf("--sweep stays within a node: %d devices of %s are more than its %d", world->size,
+                            model->name, model->per_node));
+}
+
 void scaling_run(const DpOptions *options, Comm *world, Dataset *data, json_t *report) {
     Config c = options->run;
     Scaling sweep = options->sweep;
     const DeviceModel *model = device_model(c.device_model);
-    if (world->size == 1)
-        comm_refuse(world, "build/mpiexec -n 8 starts 8",
-                    xstrdup("--sweep compares devices, and there is one"));
-    if (world->size > model->per_node)
-        comm_refuse(world, "start fewer, or take another --device-model",
-                    xprintf("--sweep stays within a node: %d devices of %s are more than its %d", world->size,
-                            model->name, model->per_node));
+    scaling_check_devices(world, model);
     file_make_folder(c.output_dir);
     printf("%d devices, by the clock of %s: %s\n", world->size, model->name, model->about);
     printf("%.4g FLOP/s, memory %.4g bytes/s, links %.4g s and %.4g bytes/s\n", model->flops,

@@ -6,6 +6,7 @@
 
 #include "chapters/05_data_parallel/dp_options.h"
 #include "common/comm/comm.h"
+#include "common/config/device_model.h"
 #include "common/data/data.h"
 
 #include <jansson.h>
@@ -13,6 +14,9 @@
 /* How many of `asked` windows each device takes in a step of a sweep: as many as this machine, which does the work of all
  * the devices, gets done in a few seconds, and at least one. window_flops: of training on one window. */
 int64_t scaling_windows(int64_t asked, int devices, double window_flops);
+
+/* Refuses a sweep on one device, and on more devices than a node of this model has (NULL: any number). Every rank calls it. */
+void scaling_check_devices(Comm *world, const DeviceModel *model);
 
 /* The x at which two curves meet that cross between points i - 1 and i, on logarithmic axes. */
 double scaling_crossing(const double *x, const double *a, const double *b, int i);

@@ -20,13 +20,7 @@ void sweeps_run(const Run *run, ShardedSweep sweep) {
     Comm *world = run->job.world;
     Config c = run->config;
     const DeviceModel *model = device_model(c.device_model);
-    if (world->size == 1)
-        comm_refuse(world, "build/mpiexec -n 8 starts 8",
-                    xstrdup("--sweep compares devices, and there is one"));
-    if (world->size > model->per_node)
-        comm_refuse(world, "start fewer, or take another --device-model",
-                    xprintf("--sweep stays within a node: %d devices of %s are more than its %d", world->size,
-                            model->name, model->per_node));
+    scaling_check_devices(world, model);
     if (sweep != SWEEP_MEMORY && c.model.L < 2)
         comm_refuse(world, "--num-layers 2 does",
                     xstrdup("--sweep prefetch looks from one block to the next, and there is one"));

@@ -1,3 +1,4 @@
+#include "chapters/05_data_parallel/scaling.h"
 #include "chapters/08_tensor_parallel/layer_picture.h"
 #include "chapters/08_tensor_parallel/meshes.h"
 #include "common/run/report.h"
@@ -8,9 +9,7 @@ void meshes_run(const TpProgram *options, Run *run, json_t *report) {
     const Config *c = &run->config;
     const DeviceModel *model = device_model(c->device_model);
     Comm *world = run->job.world;
-    if (world->size == 1)
-        comm_refuse(world, "build/mpiexec -n 8 starts 8",
-                    xstrdup("--sweep compares devices, and there is one"));
+    scaling_check_devices(world, NULL);
     file_make_folder(c->output_dir);
     printf("%d devices, by the clock of %s: %s\n", world->size, model->name, model->about);
     printf("%.4g FLOP/s, memory %.4g bytes/s, links %.4g s and %.4g bytes/s\n", model->flops,
