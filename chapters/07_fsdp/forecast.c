@@ -76,3 +76,17 @@ Forecast forecast_of(const Sharded *s) {
         .reduce_scatter = stage == 0 ? 0 : once * G * (whole_gradients ? 1 : m),
     };
 }
+
+void forecast_print_row(const char *what, double predicted, double measured) {
+    printf("  %-30s %16.0f %16.0f  %.9g\n", what, predicted, measured,
+           predicted == measured ? 1 : measured / predicted);
+}
+
+void forecast_print_kept(const Forecast *f, const MemoryUse *memory) {
+    const int64_t *peak = memory->peak;
+    printf("\nbytes                                   predicted         measured  ratio\n");
+    forecast_print_row("parameters, on device 0", (double)f->parameters, (double)peak[MEMORY_PARAMETERS]);
+    forecast_print_row("gradients", (double)f->gradients, (double)peak[MEMORY_GRADIENTS]);
+    forecast_print_row("optimizer", (double)f->optimizer, (double)peak[MEMORY_OPTIMIZER]);
+    forecast_print_row("activations", (double)f->activations, (double)peak[MEMORY_ACTIVATIONS]);
+}

@@ -23,4 +23,9 @@ typedef struct {
 /* After a step: in stage 3 the order of units is known by then. */
 Forecast forecast_of(const Sharded *s);
 
+/* A line of a table: predicted, measured, their ratio. */
+void forecast_print_row(const char *what, double predicted, double measured);
+/* The table's head, and a line for each class of memory that a formula tells, beside what the device has held. */
+void forecast_print_kept(const Forecast *forecast, const MemoryUse *memory);
+
 #endif

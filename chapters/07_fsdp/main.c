@@ -81,29 +81,19 @@ static void resume(const Run *run, Sharded *s) {
     fsdp_updated(s->fsdp);
 }
 
-static void print_row(const char *what, double predicted, double measured) {
-    printf("  %-28s %16.0f %16.0f  %.9g\n", what, predicted, measured,
-           predicted == measured ? 1 : measured / predicted);
-}
-
 /* Bytes by formula and as they were counted: on this device, and sent by all devices in a step. */
 static void print_forecast(const Run *run, const Sharded *s) {
     Forecast f = forecast_of(s);
-    const int64_t *peak = s->device->memory.peak;
     StepCount reduce = account_step_count(&run->account, COMM_ALL_REDUCE),
               gather = account_step_count(&run->account, COMM_ALL_GATHER),
               scatter = account_step_count(&run->account, COMM_REDUCE_SCATTER);
-    printf("\nbytes                                 predicted         measured  ratio\n");
-    print_row("parameters, on device 0", (double)f.parameters, (double)peak[MEMORY_PARAMETERS]);
-    print_row("gradients", (double)f.gradients, (double)peak[MEMORY_GRADIENTS]);
-    print_row("optimizer", (double)f.optimizer, (double)peak[MEMORY_OPTIMIZER]);
-    print_row("activations", (double)f.activations, (double)peak[MEMORY_ACTIVATIONS]);
-    printf("  all it held at one time      %33.0f  with what is gathered, and slots\n",
+    forecast_print_kept(&f, &s->device->memory);
+    printf("  all it held at one time        %33.0f  with what is gathered, and slots\n",
            (double)s->device->memory.joint_peak);
     if (s->comm->size == 1) return;
-    print_row("all-reduce, of a step", f.all_reduce, reduce.bytes);
-    print_row("all-gather", f.all_gather, gather.bytes);
-    print_row("reduce-scatter", f.reduce_scatter, scatter.bytes);
+    forecast_print_row("all-reduce, of a step", f.all_reduce, reduce.bytes);
+    forecast_print_row("all-gather", f.all_gather, gather.bytes);
+    forecast_print_row("reduce-scatter", f.reduce_scatter, scatter.bytes);
 }
 
 static void print_sharding(const Sharded *s) {

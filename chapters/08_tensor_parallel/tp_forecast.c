@@ -60,34 +60,24 @@ TpForecast tp_forecast_of(const Sliced *s) {
     };
 }
 
-static void print_row(const char *what, double predicted, double measured) {
-    printf("  %-30s %16.0f %16.0f  %.9g\n", what, predicted, measured,
-           predicted == measured ? 1 : measured / predicted);
-}
-
 void tp_forecast_print(const Sliced *s, const Account *account) {
     Forecast kept = forecast_of(s->own);
     TpForecast moved = tp_forecast_of(s);
-    const int64_t *peak = s->own->device->memory.peak;
     const double all_reduce = account_step_count(account, COMM_ALL_REDUCE).bytes,
                  all_gather = account_step_count(account, COMM_ALL_GATHER).bytes,
                  reduce_scatter = account_step_count(account, COMM_REDUCE_SCATTER).bytes;
     double t = s->mesh->size[MESH_TENSOR], d = s->mesh->size[MESH_DATA];
     int64_t calls = 0;
     for (int kind = 0; kind < COMM_KINDS; kind++) calls += s->along_tensor[kind].calls;
-    printf("\nbytes                                   predicted         measured  ratio\n");
-    print_row("parameters, on device 0", (double)kept.parameters, (double)peak[MEMORY_PARAMETERS]);
-    print_row("gradients", (double)kept.gradients, (double)peak[MEMORY_GRADIENTS]);
-    print_row("optimizer", (double)kept.optimizer, (double)peak[MEMORY_OPTIMIZER]);
-    print_row("activations", (double)kept.activations, (double)peak[MEMORY_ACTIVATIONS]);
+    forecast_print_kept(&kept, &s->own->device->memory);
     if (t * d == 1) return;
     /* what those along `data` send is chapter 07's, once for each coordinate along `tensor` */
-    print_row("all-reduce, of a step", t * kept.all_reduce + moved.all_reduce, all_reduce);
-    print_row("all-gather", t * kept.all_gather + moved.all_gather, all_gather);
-    print_row("reduce-scatter", t * kept.reduce_scatter + moved.reduce_scatter, reduce_scatter);
+    forecast_print_row("all-reduce, of a step", t * kept.all_reduce + moved.all_reduce, all_reduce);
+    forecast_print_row("all-gather", t * kept.all_gather + moved.all_gather, all_gather);
+    forecast_print_row("reduce-scatter", t * kept.reduce_scatter + moved.reduce_scatter, reduce_scatter);
     if (t == 1) return;
     int64_t predicted = moved.layers + moved.ends + moved.cross_entropy + moved.once;
-    print_row("calls of a device along tensor", (double)predicted, (double)calls);
+    forecast_print_row("calls of a device along tensor", (double)predicted, (double)calls);
     printf("  these are %" PRId64 " of %" PRId64 " layers, %" PRId64 " of the two ends, %" PRId64
            " of the cross-entropy, %" PRId64 " once a step\n",
            moved.layers, s->own->config.model.L, moved.ends, moved.cross_entropy, moved.once);
