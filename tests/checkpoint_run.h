@@ -4,6 +4,7 @@
 #define CHECKPOINT_RUN_H
 
 #include "common/run/checkpoint.h"
+#include "tests/arrays.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
@@ -42,7 +43,15 @@ static void save(int64_t step) {
     json_decref(json);
     const char *path = checkpoint_put_file(writer, "tokenizer.json");
     file_write(path, "{\"model\": {}}", 13);
-    checkpoint_commit(writer);
+    checkpoint_commit(writer, 2);
+}
+
+static void read_arrays(const Checkpoint *checkpoint, const char *file, const NamedArray *wants, int count) {
+    char *path = checkpoint_path(checkpoint, file);
+    Safetensors *arrays = safetensors_open(path);
+    for (int i = 0; i < count; i++) read_array(arrays, &wants[i]);
+    safetensors_close(arrays);
+    free(path);
 }
 
 /* Ends the program unless the newest set is whole and all of one step; the exit status says which: 10 + step
@@ -54,8 +63,8 @@ static void load_newest(void *argument) {
     list_arrays(&state, model, optimizer);
     Checkpoint *checkpoint = checkpoint_open_latest(folder);
     if (!checkpoint) exit(3);
-    checkpoint_read_arrays(checkpoint, "model.safetensors", model, 2);
-    checkpoint_read_arrays(checkpoint, "optimizer.safetensors", optimizer, 1);
+    read_arrays(checkpoint, "model.safetensors", model, 2);
+    read_arrays(checkpoint, "optimizer.safetensors", optimizer, 1);
     json_t *json = checkpoint_read_json(checkpoint, "state.json");
     char *tokenizer_path = checkpoint_path(checkpoint, "tokenizer.json"),
          *tokenizer = file_read(tokenizer_path, NULL);

@@ -3,8 +3,8 @@
 # with `tap_done`. A folder $temp is there, and gone afterwards. What it runs reads nothing: mpiexec would read all there is.
 set -u
 exec </dev/null
-# In the background of a script SIGINT is ignored, and no shell can undo that for what it starts: begin again.
-[ -z "$(trap -p INT QUIT)" ] || exec perl -e '$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV' bash "tests/${0##*/}" "$@"
+# In the background of a script SIGINT is ignored, under nohup SIGHUP, and no shell can undo that for what it starts: begin again.
+[ -z "$(trap -p INT QUIT HUP)" ] || exec perl -e '$SIG{INT} = $SIG{QUIT} = $SIG{HUP} = "DEFAULT"; exec @ARGV' bash "tests/${0##*/}" "$@"
 count=0
 failures=0
 temp=$(mktemp -d)

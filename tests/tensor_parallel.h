@@ -16,7 +16,7 @@
 static inline ModelConfig sized(ModelConfig m, int t, int64_t K) {
     m.L = 2;
     m.V = 307;
-    m.H = t % 4 == 0 ? 8 : t == 2 ? 10 : 6;
+    m.H = t % 4 == 0 ? 8 : t == 2 ? 10 : 6 % t == 0 ? 6 : t;
     m.K = K ? K : m.H;
     m.C = m.H * 6;
     m.F = 13 * t;
@@ -90,7 +90,8 @@ typedef struct {
     Optimizer *optimizer;
     Tape *tape;
     Batch batch;
-    Tensor seed;
+    StepNumbers numbers;
+    Tensor seed; /* of the numbers */
 } Slot;
 
 static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOptions options,
@@ -106,12 +107,13 @@ static inline Slot slot_new(const Config *c, const Mesh *mesh, TensorParallelOpt
     s.optimizer = optimizer_new(fsdp_params(s.fsdp), c);
     s.tape = tape_new(s.device, true);
     s.batch = batch_new(s.device, c->micro_batch * c->num_microbatches, c->model.T);
-    s.seed = tensor_new(s.device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    s.numbers = step_numbers_new(s.device);
+    s.seed = s.numbers.seed;
     return s;
 }
 
 static inline void slot_delete(Slot *s) {
-    tensor_free(&s->seed);
+    step_numbers_free(&s->numbers);
     batch_free(&s->batch);
     tape_delete(s->tape);
     optimizer_delete(s->optimizer);
@@ -152,9 +154,12 @@ static inline double slot_gradient(Slot *s, const Dataset *data, int step) {
 /* Clips and updates; the norm of the whole gradient. */
 static inline double slot_update(Slot *s, int step) {
     const Config *c = &s->config;
-    double norm = optimizer_grad_norm_among(s->optimizer, c->zero_stage ? s->mesh->axis[MESH_DATA] : NULL,
-                                            s->mesh->axis[MESH_TENSOR]);
-    optimizer_step(s->optimizer, schedule_lr(c, step), clip_factor(norm, c->grad_clip));
+    NormGroups groups = {.shards = c->zero_stage ? s->mesh->axis[MESH_DATA] : NULL,
+                         .slices = s->mesh->axis[MESH_TENSOR]};
+    double loss, norm;
+    step_clip(&s->numbers, s->optimizer, &groups, c->grad_clip);
+    optimizer_step(s->optimizer, schedule_lr(c, step), &s->numbers.clip);
+    step_read(&s->numbers, &loss, &norm);
     fsdp_updated(s->fsdp);
     return norm;
 }

@@ -19,7 +19,10 @@ static inline void set_real_at(Tensor *t, int64_t i, real value) { tensor_write(
 
 /* Sets all to one value. */
 static inline void fill_constant(Tensor *t, real value) {
-    for (int64_t i = 0; i < tensor_count(t); i++) set_real_at(t, i, value);
+    real *values = xmalloc((size_t)tensor_bytes(t));
+    for (int64_t i = 0; i < tensor_count(t); i++) values[i] = value;
+    tensor_write(t, 0, tensor_count(t), values);
+    free(values);
 }
 
 /* Elements 0, 1, 2 .. of a stream of random numbers: uniform in [low, high); of a normal distribution. */

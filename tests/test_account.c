@@ -108,13 +108,7 @@ static void check_report(const Mesh *mesh, const char *folder, double seconds) {
 
 int main(void) {
     Comm *world = ranks_world();
-    char folder[64] = "";
-    if (world->rank == 0) {
-        char *made = file_temp_folder("shard-account");
-        snprintf(folder, sizeof folder, "%s", made);
-        free(made);
-    }
-    comm_broadcast(world, NULL, folder, sizeof folder / sizeof(int32_t), TYPE_I32, 0);
+    char *folder = ranks_folder(world);
     Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, world->size % 2 ? 1 : 2});
     Config config = *config_preset("tiny");
     config.output_dir = folder;
@@ -140,10 +134,8 @@ int main(void) {
                      .argc = 1};
     account_report(&account, &result);
     account_end(&account);
-    if (world->rank == 0) {
-        check_report(&mesh, folder, seconds);
-        file_remove(folder);
-    }
+    if (world->rank == 0) check_report(&mesh, folder, seconds);
+    ranks_folder_remove(world, folder);
     clock_detach(&clock);
     device_delete(device);
     mesh_close(&mesh);

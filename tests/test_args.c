@@ -369,10 +369,11 @@ static char *help_of(const Program *program, const char *line) {
     return text;
 }
 
-/* Is there a line "  SYNOPSIS   ...[VALUE]"? */
+/* Is there a line "  SYNOPSIS   ...[VALUE]", or one with the synopsis alone and the rest below? */
 static bool lists(const char *help, const char *synopsis, const char *value) {
-    char *start = xprintf("\n  %s ", synopsis);
+    char *start = xprintf("\n  %s", synopsis);
     const char *at = strstr(help, start), *next = at ? strstr(at + 1, "\n  --") : NULL;
+    if (at && !strchr(" \n", at[strlen(start)])) at = NULL;
     const char *found = at ? strstr(at, value) : NULL;
     bool result = found && (!next || found < next);
     free(start);

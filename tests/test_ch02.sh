@@ -27,9 +27,10 @@ train a; ok $? "a short run"
 [ "$(wc -l <"$temp/a/loss.csv")" = 14 ]; ok $? "loss.csv has step 0 and 12 steps"
 awk -F, 'NR == 3 {first = $3} NR > 1 && $3 != "" {last = $3} END {exit !(last < first)}' "$temp/a/loss.csv"; ok $? "the loss comes down"
 [ "$(head -c 8 "$temp/a/loss.png" | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ]; ok $? "loss.png is a PNG"
-for key in chapter arguments machine devices threads_per_device parameters matmul_parameters flops_per_token steps tokens wall_s tokens_per_s peak_gflops mfu loss val_loss bits_per_byte entropy_floor trigram_loss memory; do
+for key in chapter arguments machine devices threads_per_device parameters matmul_parameters flops_per_token steps tokens wall_s tokens_per_s peak_gflops mfu loss val_loss bits_per_byte entropy_floor trigram_loss memory queue; do
     grep -q "\"$key\": [^n]" "$temp/a/report.json"; ok $? "report.json has $key"
 done
+grep -q '"synchronisations": 1,$' "$temp/a/report.json"; ok $? "... in a step the host waits for the device once"
 says a.out "a sample at step 6"; ok $? "a sample on the way"
 tail -1 "$temp/a.out" | grep -q "$temp/a/loss.png"; ok $? "the last line says where the picture is"
 PATH=/nowhere train bare --max-steps 2; [ "$(tail -1 "$temp/bare.out")" = "in $temp/bare: checkpoints; not drawn, as a warning says: loss.png" ] && grep -q "warning: no picture .*there is no gnuplot" "$temp/bare.err"; ok $? "without gnuplot it does not promise a picture"
@@ -108,8 +109,8 @@ head -1 "$temp/p.out" | grep -q '^One day'; ok $? "the text begins with the prom
 "$program" --output-dir "$temp/a" --prompt "" --temperature 0 --max-new-tokens 5 >/dev/null 2>&1; ok $? "an empty prompt, greedy"
 "$program" --output-dir "$temp/a" --prompt "$(printf 'word %.0s' $(seq 500))" --max-new-tokens 5 >"$temp/p.out" 2>&1 && says p.out "longer than the window"; ok $? "a prompt longer than the window says so"
 "$program" --output-dir "$temp/nowhere" --prompt x >/dev/null 2>"$temp/p.err"; [ $? = 1 ] && [ "$(wc -l <"$temp/p.err")" = 1 ]; ok $? "--prompt without a checkpoint"
-for seed in 1 2; do "$program" --output-dir "$temp/a" --prompt "One" --seed $seed --max-new-tokens 20 2>&1 | grep -av 'new tokens in' >"$temp/s$seed"; done
-"$program" --output-dir "$temp/a" --prompt "One" --seed 1 --max-new-tokens 20 2>&1 | grep -av 'new tokens in' | cmp -s - "$temp/s1" && ! cmp -s "$temp/s1" "$temp/s2"; ok $? "a seed, a text; another seed, another text"
+for seed in 1 2; do "$program" --output-dir "$temp/a" --prompt "One" --seed $seed --max-new-tokens 20 2>&1 | grep -av 'new tokens in' >"$temp/text$seed"; done
+"$program" --output-dir "$temp/a" --prompt "One" --seed 1 --max-new-tokens 20 2>&1 | grep -av 'new tokens in' | cmp -s - "$temp/text1" && ! cmp -s "$temp/text1" "$temp/text2"; ok $? "a seed, a text; another seed, another text"
 
 # ---- printing and refusing ----
 "$program" --preset minigpt --print-model | grep -q '^27430481 parameters'; ok $? "minigpt has 27,430,481 parameters"
@@ -122,5 +123,9 @@ train v --vocab-size 2000; ok $? "a vocabulary larger than the data's"
 PMI_SIZE=4 train mpi; [ $? = 2 ] && one_line_error mpi && says mpi.err mpiexec; ok $? "under mpiexec it refuses"
 train pad --pad; [ $? = 2 ] && one_line_error pad && says pad.err "data-dir"; ok $? "--pad without documents"
 train d --data-dir "$temp/empty"; [ $? != 0 ] && one_line_error d; ok $? "a data folder that is not there"
+
+# ---- a few windows, again and again ----
+train few --num-train-samples 8 --learning-rate 0; ok $? "--num-train-samples 8, with 4 in a step"
+awk -F, 'NR > 2 { loss[$1] = $3 } END { for (s = 3; s <= 12; s++) if (loss[s] != loss[s - 2]) bad = 1; exit bad || loss[1] == loss[2] }' "$temp/few/loss.csv"; ok $? "each second step has the same ones"
 
 tap_done

@@ -3,19 +3,11 @@
 # formulas, pictures, report; the model clock, whose links the fit must find; colours; and what is refused.
 cd "$(dirname "$0")/.." || exit 1
 . tests/tap.sh
-command -v mpiexec >/dev/null || { echo "1..0 # SKIP no mpiexec here"; exit 0; }
+. tests/chapter.sh
+chapter=04_collectives
 small=(--matrix-rows 64 --matrix-columns 128 --ring-count 1003 --largest-message 64K --tries 2
     --num-layers 2 --hidden-size 24 --intermediate-size 48 --global-batch-size 48)
-on() { # on N FOLDER FLAGS...: on N devices; output in FOLDER.out and FOLDER.err, its status is the program's
-    local n=$1 out=$2
-    shift 2
-    timeout 120 mpiexec -n "$n" build/04_collectives "${small[@]}" --output-dir "$temp/$out" "$@" >"$temp/$out.out" 2>"$temp/$out.err"
-}
-says() { grep -qE -- "$2" "$temp/$1"; }
 section() { awk -v title="---- $2" 'index($0, "---- ") == 1 { inside = index($0, title) == 1; next } inside' "$temp/$1.out"; }
-is_png() { [ "$(head -c 8 "$1" 2>/dev/null | od -An -tx1 | tr -d ' ')" = 89504e470d0a1a0a ]; }
-json() { python3 -c "import json, sys; d = json.load(open(sys.argv[1])); assert $2, $2" "$temp/$1"; }
-one_line_error() { [ "$(grep -c '04_collectives: ' "$temp/$1.err")" = 1 ] && grep -q ': error: .*(hint: ' "$temp/$1.err"; }
 after() { # after TITLE: what the devices have after the collective of this title, on one line
     section four "collectives" | awk -v title="$1" 'index($0, title) == 1 { on = 1 } on && /bytes moved/ { exit } on && /after/ { got = 1 } on && got { sub(/.*: /, ""); printf "[%s]", $0 }' | tr -s ' '
 }

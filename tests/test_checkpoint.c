@@ -48,24 +48,14 @@ static void test_round_trip(void) {
     free(old);
 }
 
-static void load_other_shape(void *argument) {
-    float bias[8];
-    (void)argument;
-    Checkpoint *checkpoint = checkpoint_open_latest(folder);
-    NamedArray want = {"blocks.0.bias", ARRAY_F32, 1, {8}, .data = bias};
-    checkpoint_read_arrays(checkpoint, "model.safetensors", &want, 1);
-}
-
 static void load_other_file(void *argument) {
     (void)argument;
     checkpoint_path(checkpoint_open_latest(folder), "scheduler.json");
 }
 
-static void test_other_model(void) {
+static void test_other_file(void) {
     save(100);
-    Exit e = expect_exit(load_other_shape, NULL);
-    ok(refused(&e, 1, "tensor 'blocks.0.bias' has shape (7), expected (8)"), "%s", e.text);
-    e = expect_exit(load_other_file, NULL);
+    Exit e = expect_exit(load_other_file, NULL);
     ok(refused(&e, 1, "step-000100' has no file 'scheduler.json'"), "%s", e.text);
 }
 
@@ -90,29 +80,17 @@ static Exit after(const char *file, void (*damage)(const char *path)) {
     return expect_exit(load_newest, NULL);
 }
 
-static void flip_first(const char *path) {
+/* where: 0 is the first byte, 1 the last one */
+static void flip(const char *path, double where) {
     size_t bytes;
     char *data = file_read(path, &bytes);
-    data[0] ^= 1;
+    data[(size_t)(where * (double)(bytes - 1))] ^= 1;
     file_write(path, data, bytes);
     free(data);
 }
-
-static void flip_middle(const char *path) {
-    size_t bytes;
-    char *data = file_read(path, &bytes);
-    data[bytes / 2] ^= 1;
-    file_write(path, data, bytes);
-    free(data);
-}
-
-static void flip_last(const char *path) {
-    size_t bytes;
-    char *data = file_read(path, &bytes);
-    data[bytes - 1] ^= 1;
-    file_write(path, data, bytes);
-    free(data);
-}
+static void flip_first(const char *path) { flip(path, 0); }
+static void flip_middle(const char *path) { flip(path, 0.5); }
+static void flip_last(const char *path) { flip(path, 1); }
 
 static void cut(const char *path) {
     size_t bytes;
@@ -237,7 +215,7 @@ static void test_full_disk(void) {
 int main(void) {
     folder = file_temp_folder("shard-test");
     test_round_trip();
-    test_other_model();
+    test_other_file();
     test_damage();
     test_other_folders();
     test_full_disk();

@@ -62,8 +62,31 @@ static void test_kernels(void) {
     tensor_free(&b);
 }
 
+/* While it is held, messages alone take time, and what the program says. */
+static void test_hold(void) {
+    begin("a100");
+    Tensor a = tensor_new(device, MEMORY_ACTIVATIONS, "a", TYPE_REAL, SHAPE(100));
+    clock_hold(&clock_, true);
+    device->kernels->zero(&device->queue, &a);
+    close_on_all(now(), 0, "a clock that is held");
+    clock_pass(&clock_, 0.25 * (group->rank + 1));
+    close_on_all(now(), 0.25 * (group->rank + 1), "seconds that pass");
+    comm_barrier(group, &device->queue);
+    double at = 0.25 * group->size + 2 * (group->size - 1) * model->inside.latency;
+    close_on_all(now(), at, "a barrier while it is held");
+    clock_hold(&clock_, false);
+    device->kernels->zero(&device->queue, &a);
+    close_on_all(now(), at + (double)tensor_bytes(&a) / model->memory_bandwidth, "a clock that goes on");
+    end();
+    begin("a100");
+    device->kernels->zero(&device->queue, &a);
+    close_on_all(now(), (double)tensor_bytes(&a) / model->memory_bandwidth, "the next clock is not held");
+    end();
+    tensor_free(&a);
+}
+
 /* One rank comes late: all go on from there. */
-static void work(double seconds) { clock_.now += seconds; }
+static void work(double seconds) { clock_pass(&clock_, seconds); }
 
 static double seconds_of(CommKind kind) {
     double n = group->size, S = COUNT * sizeof *data, a = model->inside.latency, W = model->inside.bandwidth;
@@ -185,6 +208,7 @@ int main(void) {
     group = comm_split(world, 0, world->rank, "timed");
     test_table();
     test_kernels();
+    test_hold();
     test_collectives();
     test_overlap();
     test_messages();

@@ -113,9 +113,7 @@ static void gradient_on_many_tapes(Replica *r) {
     int64_t rows = r->config.micro_batch, first = r->comm->rank * COUNT * rows;
     ASSERT(r->config.num_microbatches == COUNT);
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
-    double real_tokens = (double)r->batch.real;
-    comm_all_reduce(r->comm, NULL, &real_tokens, &real_tokens, 1, TYPE_F64, REDUCE_SUM);
-    tensor_set_scalar(&r->seed, 1.0 / real_tokens);
+    step_begin(&r->numbers, &r->batch, r->comm);
     for (int i = 0; i < COUNT; i++) {
         Pass pass = {.training = true, .first_sample = first + i * rows};
         parts[i] = batch_rows(&r->batch, i * rows, rows);
@@ -126,7 +124,7 @@ static void gradient_on_many_tapes(Replica *r) {
         sums[i] = model_loss(r->model, tapes[i], x, &parts[i].targets);
     }
     for (int i = COUNT; i-- > 0;) {
-        tape_backward(tapes[i], sums[i], &r->seed);
+        tape_backward(tapes[i], sums[i], &r->numbers.seed);
         tape_delete(tapes[i]);
     }
     data_parallel_finish(r->dp);

@@ -82,8 +82,8 @@ static void elementwise(int64_t rows, int64_t columns) {
     k->dropout(q, x, 0.5, 1, 2, 3, 0, y, false);
     k->dropout(q, x, 0.5, 1, 2, 3, 10, y, true);
     k->squares(q, x, tensor(TYPE_F64, SHAPE(0)));
-    k->adamw(q, x, y, y, y, &(AdamwStep){1e-3, 0.9, 0.95, 1e-8, 0.1, 0.5, 10});
-    k->sgd(q, x, y, y, 1, 1, 1);
+    k->adamw(q, x, y, y, y, NULL, &(AdamwStep){1e-3, 0.9, 0.95, 1e-8, 0.1, 10});
+    k->sgd(q, x, y, y, NULL, 1, 1);
     ok(true, "elements of (%d, %d)", (int)rows, (int)columns);
     free_all();
 }
@@ -137,7 +137,7 @@ static void vocabulary(void) {
 static void attention(int64_t B, int64_t T, int64_t heads) {
     Tensor *qkv = tensor(TYPE_REAL, SHAPE(B, T, 3 * heads * 4)),
            *out = tensor(TYPE_REAL, SHAPE(B, T, heads * 4)), *lse = tensor(TYPE_REAL, SHAPE(B, T, heads)),
-           *scratch = vector(k->attention_scratch(q, T, 4));
+           *scratch = vector(k->attention_scratch(q, B, T, heads, 4));
     k->attention(q, qkv, heads, heads, out, lse, scratch);
     k->attention_backward(q, out, qkv, out, lse, heads, heads, qkv, scratch);
     k->rope(q, qkv, reals(T, 4), heads, heads, 0, false, qkv);

@@ -7,6 +7,7 @@
  * TEST np: 1 3 8, all: 2 4 5 6 7
  * TEST variants: double, all: float */
 #include "chapters/05_data_parallel/replica.h"
+#include "common/model/whole.h"
 #include "tests/sharded_with.h"
 #include "tests/records.h"
 

@@ -1,11 +1,13 @@
-/* Checkpoints of fully sharded training: those of chapter 05, byte by byte. A run that was saved in one stage goes on in
+/* Checkpoints of fully sharded training: what they hold is what those of chapter 05 hold, bit by bit. A run that was saved in one stage goes on in
  * another, and on another number of devices, with the bits of never having stopped.
  *
  * TEST np: 3, all: 1 2 8
  * TEST variants: float, all: double */
 #include "chapters/05_data_parallel/replica.h"
+#include "common/run/saver.h"
 #include "tests/sharded_with.h"
 #include "tests/records.h"
+#include "tests/saved.h"
 
 static Comm *world, *alone; /* alone: a group of this rank */
 static Tokenizer *tokenizer;
@@ -40,15 +42,17 @@ static void save(const Sharded *s, const char *folder) {
     Config c = s->config;
     c.output_dir = folder;
     Parts parts = sharded_parts(s);
-    snapshot_save_parts(&c, &parts, tokenizer, s->next_window);
+    Saver *saver = saver_new(&c, &parts, tokenizer);
+    saver_save(saver, s->next_window);
+    saver_close(saver);
 }
 
 /* Goes on from the set in `folder`. */
 static void load(Sharded *s, const char *folder) {
     Parts parts = sharded_parts(s);
-    Checkpoint *checkpoint = s->comm->rank == 0 ? checkpoint_open_latest(folder) : NULL;
+    Checkpoint *checkpoint = s->comm->rank == 0 ? checkpoint_find_latest(folder) : NULL;
     snapshot_load_parts(checkpoint, &parts);
-    if (checkpoint) checkpoint_close(checkpoint);
+    checkpoint_close(checkpoint);
     s->next_window = STOP * s->config.global_batch;
     fsdp_updated(s->fsdp); /* stages 1, 2: what was loaded are the shards */
 }
@@ -65,19 +69,9 @@ static char *in_base(const char *kind, const char *what, int stage) {
     return xprintf("%s/%s-%s%d", base, kind, what, stage);
 }
 
-/* The weights and moments of both folders' sets, byte by byte. Rank 0 looks. */
+/* The weights and moments of both folders' sets. Rank 0 looks. */
 static bool same_sets(const char *a, const char *b, int step) {
-    static const char *const files[] = {"model.safetensors", "optimizer.safetensors"};
-    bool same = true;
-    for (int i = 0; i < COUNT_OF(files) && world->rank == 0; i++) {
-        char *paths[] = {xprintf("%s/checkpoint/step-%06d/%s", a, step, files[i]),
-                         xprintf("%s/checkpoint/step-%06d/%s", b, step, files[i])};
-        size_t bytes[2];
-        char *data[] = {file_read(paths[0], &bytes[0]), file_read(paths[1], &bytes[1])};
-        same &= bytes[0] == bytes[1] && memcmp(data[0], data[1], bytes[0]) == 0;
-        for (int k = 0; k < 2; k++) free(paths[k]), free(data[k]);
-    }
-    return same;
+    return world->rank > 0 || same_saved(a, b, step);
 }
 
 /* A run of chapter 05: what it has in the middle goes to one folder, what it has at the end to another. */
@@ -111,13 +105,13 @@ static void test_save(const char *kind, const ModelConfig *model, int stage, con
     ok_on_all(world,
               same_sets(stop, middle, STOP) && same_sets(end, last, END) &&
                   !memcmp(losses, want, sizeof losses),
-              "%s, stage %d: its checkpoints are chapter 05's", kind, stage);
+              "%s, stage %d: its checkpoints hold what chapter 05's do", kind, stage);
     discard(s);
     free(middle);
     free(last);
 }
 
-/* From what chapter 05 has saved, or any stage: the files are the same. */
+/* From what chapter 05 has saved. */
 static void test_go_on(const char *kind, Comm *comm, const ModelConfig *model, int stage, const char *stop,
                        const char *end, const double *want) {
     char *last = in_base(kind, comm == alone ? "alone" : "all", stage);
@@ -177,22 +171,15 @@ static void test_groups(const ModelConfig *model) {
 int main(void) {
     world = ranks_world();
     alone = comm_split(world, world->rank, 0, "alone");
-    char path[512] = "";
-    char *made = world->rank == 0 ? file_temp_folder("shard-test") : NULL;
-    if (made) snprintf(path, sizeof path, "%s", made);
-    free(made);
-    comm_broadcast(world, NULL, path, sizeof path / sizeof(int32_t), TYPE_I32, 0);
-    base = path;
-    static const char text[] = "a text that nobody reads, read by nobody";
-    tokenizer = tokenizer_train(text, sizeof text - 1, 260);
+    base = ranks_folder(world);
+    tokenizer = small_tokenizer();
     ModelConfig untied = awkward_model(), tied = awkward_post_norm_model();
     untied.T = tied.T = 9;
     tied.tied = true;
     test_model("untied", &untied);
     test_model("post-norm, tied", &tied);
     test_groups(&tied);
-    comm_barrier(world, NULL);
-    if (world->rank == 0) file_remove(base);
+    ranks_folder_remove(world, base);
     tokenizer_free(tokenizer);
     comm_close(alone);
     comm_close(world);

@@ -28,6 +28,16 @@ static void keep_unknown(void *argument) {
     fsdp_new(&params, &(FsdpOptions){.stage = 3, .shards = comm_self(), .keep = argument});
 }
 
+/* Of a model of two blocks this device has one. */
+static void keep_of_another(void *argument) {
+    Params part = {.device = device_new_cpu(0)}, whole = {.device = part.device};
+    add_named(&part, "blocks.0.norm1.weight");
+    add_named(&whole, "blocks.0.norm1.weight");
+    add_named(&whole, "blocks.1.norm1.weight");
+    fsdp_new(&part, &(FsdpOptions){.stage = 3, .shards = comm_self(), .keep = argument, .whole = &whole});
+    exit(0);
+}
+
 /* As a schedule would that runs several forwards, whose head forms gradients, before the first backward. */
 static void form_two(void *argument) {
     (void)argument;
@@ -176,14 +186,17 @@ static void test_one_unit(void) {
 }
 
 int main(void) {
-    static char name[] = "token,blocks.1";
+    static char name[] = "token,blocks.1", none[] = "blocks.2";
     /* before there are ranks: a child of this process meets the error */
-    Exit e = expect_exit(keep_unknown, name), two = expect_exit(form_two, NULL);
+    Exit e = expect_exit(keep_unknown, name), two = expect_exit(form_two, NULL),
+         other = expect_exit(keep_of_another, name + 6), nowhere = expect_exit(keep_of_another, none);
     world = ranks_world();
     ok_on_all(
         world,
         refused(&e, 2, "there is no unit 'blocks.1' to keep gathered (hint: the units are token, blocks.0)"),
         "%s", e.text);
+    ok_on_all(world, other.status == 0, "a unit of another device may be named: %s", other.text);
+    ok_on_all(world, refused(&nowhere, 2, "(hint: the units are blocks.0, blocks.1)"), "%s", nowhere.text);
     ok_on_all(world,
               refused(&two, 1,
                       "the gradient of 'head.weight' for micro-batch 1 begins before that for "

@@ -4,7 +4,7 @@
  * AddressSanitizer and UBSan: it must be read in full, or be refused in one line. */
 #define _GNU_SOURCE
 #include "common/base/rng.h"
-#include "common/run/safetensors.h"
+#include "tests/arrays.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
@@ -18,7 +18,7 @@ static void read_everything(void *path) {
         for (int64_t j = 0; j < array_count(&array); j++) sum += array_element(&file->arrays[i], j);
         array.data = copy = xmalloc((size_t)array_count(&array) * sizeof *copy);
         if (array.type <= ARRAY_BF16) array.type = ARRAY_F64;
-        safetensors_read(file, &array);
+        read_array(file, &array);
         free(copy);
     }
     printf("%g %s\n", sum, safetensors_metadata(file, "format") ? "with format" : "");

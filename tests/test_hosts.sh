@@ -44,7 +44,7 @@ END
 cat >"$temp/bin/sbatch" <<END
 #!/bin/bash
 [ "\$1 \$2 \$3 \$4" = "-N 2 --ntasks-per-node 2" ] || exit 1
-SLURM_JOB_ID=1 SLURM_JOB_NUM_NODES=2 exec bash "\${@:5}"
+SLURM_JOB_ID=1 SLURM_JOB_NUM_NODES=2 SLURM_NTASKS=4 exec bash "\${@:5}"
 END
 cat >"$temp/bin/srun" <<END
 #!/bin/bash
@@ -114,6 +114,29 @@ while IFS= read -r line; do
     ok $? "two devices on each machine"
 done < <(sed -n '/^## Several machines/,/^## [^S]/s/^    //p' "$repository/README.md")
 [ $said = 3 ]; ok $? "these were all its lines"
+check "nothing stays" nothing_left
+
+# ---- a machine that is gone ----
+train=(build/05_data_parallel --num-layers 1 --hidden-size 32 --num-attention-heads 2 --intermediate-size 64 --max-seq-length 32
+    --global-batch-size 8 --micro-batch-size 1 --max-steps 40 --save-interval 10 --eval-interval 0 --eval-windows 2 --log-interval 1 --sample-interval 0)
+rm -rf runs
+lose_bee() { # its ranks die, and it does not answer any more
+    for _ in $(seq 600); do grep -qs '^step 23/' runs/05_data_parallel/logs/rank-0.log && break; sleep 0.05; done
+    mv "$temp/bee" "$temp/bee.gone"
+    kill -9 "$(cat runs/05_data_parallel/logs/rank-3.pid)"
+}
+lose_bee &
+loser=$!
+run launch -f hosts --restarts 2 "${train[@]}"
+wait $loser
+check "a machine that is gone: the run goes on" succeeded
+grep -q "^launch: rank [012] .*: 05_data_parallel: error: rank 3 died .* on bee)" "$temp/err" && grep -q "^launch: 'bee' does not answer" "$temp/err" && grep -q "^launch: restart 1 of 2, 2 ranks instead of 4, from step [123]0$" "$temp/err" # 10: the set of step 20 was still being written
+said=$?
+ok $said "... on the other, with fewer devices, and says so"
+[ $said = 0 ] || sed 's/^/# /' "$temp/err"
+grep -q '^2 devices, which share memory' "$temp/out" && [ "$(tail -n 1 runs/05_data_parallel/loss.csv | cut -d, -f1)" = 40 ]; ok $? "... to its end"
+mv "$temp/bee.gone" "$temp/bee"
+[ "$(find runs/05_data_parallel/logs -name 'rank-[0123].log' | wc -l)" = 4 ]; ok $? "every rank has a log"
 check "nothing stays" nothing_left
 
 # ---- what launch refuses ----

@@ -6,7 +6,7 @@
 cd "$(dirname "$0")/.." || exit 1
 . tests/tap.sh
 
-floors=(base config tensor cpu data comm model run draw tools)
+floors=(base config tensor cpu cuda data comm model run draw tools)
 
 includes() { grep -rnE '^ *# *include' --include='*.c' --include='*.h' --include='*.cu' "$@" 2>/dev/null; }
 # "FROM TO": one line for each include of one of our files
@@ -48,7 +48,7 @@ rule_readme_lines() {
         lines=0
         for link in "${links[@]}"; do
             if [ -d "common/$link" ]; then
-                lines=$(cat "common/$link"/*.[ch] | wc -l)
+                lines=$(find "common/$link" \( -name '*.[ch]' -o -name '*.cu' -o -name '*.cc' \) -exec cat {} + | wc -l)
                 break
             fi
             lines=$((lines + $(cat "common/${link%.*}".[ch] | wc -l)))
@@ -114,7 +114,7 @@ cp -r common datasets chapters Makefile "$temp/copy"
 finds rule_common "common includes a chapter" common/model/model.h '#include "chapters/01_autograd/gemm.h"'
 finds rule_datasets "datasets include a chapter" datasets/waves.c '#include "chapters/01_autograd/gemm.h"'
 finds rule_chapters "a chapter includes a test" chapters/02_minigpt/main.c '#include "tests/tap.h"'
-finds rule_lower_chapters "a chapter includes a higher one" chapters/02_minigpt/main.c '#include "chapters/03_performance/trainer.h"'
+finds rule_lower_chapters "a chapter includes a higher one" chapters/02_minigpt/main.c '#include "chapters/03_performance/timed.h"'
 finds rule_floors "a lower floor includes a higher one" common/tensor/tape.c '#include "common/model/model.h"'
 finds rule_floors "a floor includes the next one" common/data/data.c '#include "common/comm/comm.h"'
 finds rule_floors "a folder that is no floor" common/misc/misc.h '#include "common/base/base.h"'

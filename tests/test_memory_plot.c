@@ -45,6 +45,15 @@ int main(void) {
     device_count(device, MEMORY_OPTIMIZER, 50 * MB, "after");
     ok(memory_plot_most(plot) == 7 * MB, "after the step nothing is written down");
 
+    double spans[6];
+    memory_plot_class(plot, MEMORY_COMMUNICATION, -1e-3, 5e-3, 6, spans);
+    ok(spans[0] == 0 && spans[1] == 0 && spans[2] == 2 * MB && spans[3] == 0 && spans[5] == 0,
+       "a class by spans of time: it holds something in one of six");
+    memory_plot_class(plot, MEMORY_COMMUNICATION, -1e-3, 5e-3, 1, spans);
+    ok(spans[0] == 2 * MB, "... the most of a span");
+    memory_plot_class(plot, MEMORY_PARAMETERS, -2e-3, 10e-3, 2, spans);
+    ok(spans[0] == 3 * MB && spans[1] == 3 * MB,
+       "... what is there when the step begins, and stays behind it");
     char *svg = drawing(plot, folder, NAN);
     double x, low, high;
     ok(svg_text_place(svg, "0", &x, &low) && svg_text_place(svg, "7", &x, &high) && high < low &&

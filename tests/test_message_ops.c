@@ -1,5 +1,5 @@
 /* op_send and op_recv do not wait: large tensors that cross, several at once, read in another order than they were sent;
- * what was sent is kept for as long as it is needed; a GPT cut into stages has the gradients of one device, to the bit, in
+ * what was sent is kept for as long as it is needed; gradients are asked for ahead; a GPT cut into stages has the gradients of one device, to the bit, in
  * any order of forward and backward; by the model clock a message and the work meanwhile take the longer of the two times.
  *
  * TEST np: 1 2 3 5
@@ -149,6 +149,109 @@ static void memory_held(void) {
     tensor_free(&one);
 }
 
+/* ---- gradients that are asked for ahead ---- */
+
+typedef enum { NOT_EXPECTED, EXPECTED, EXPECTED_HALVES } Expecting;
+
+static void backward(Tape *tape, Tensor *out, Tensor *seed, Expecting how) {
+    if (how != EXPECTED_HALVES) {
+        tape_backward(tape, out, seed);
+        return;
+    }
+    tape_backward_inputs(tape, out, seed);
+    tape_backward_params(tape);
+}
+
+/* What rank 0 sends is read twice by itself as well; then two more messages come, an activation before the gradients, of
+ * which the one that came last is needed first. The gradient of each leaf is written to `gradients`. */
+static bool ask_first(Tensor leaves[2], Tensor *seed, Expecting how, Tensor gradients[2]) {
+    Tape *tape = tape_new(device, true), *later = tape_new(device, true);
+    Tensor *x[2], *sent[2], *sum = NULL;
+    bool add, good = true;
+    for (int k = 0; k < 2; k++) {
+        x[k] = op_add(tape, &leaves[k], &leaves[k]);
+        sent[k] = op_send(tape, &mesh, MESH_PIPE, x[k], 1);
+        tape_grad(tape, sent[k], &add);
+    }
+    sum = op_add(tape, op_add(tape, x[0], x[0]), x[1]);
+    for (int k = 0; k < 2; k++) tape_drop(tape, x[k]);
+    Tensor *activation = op_recv(later, &mesh, MESH_PIPE, 1, &leaves[0]);
+    if (how != NOT_EXPECTED) { /* the receiver's backward comes to the last message first */
+        Tensor *g1 = message_expect_gradient(tape, sent[1]), *g0 = message_expect_gradient(tape, sent[0]);
+        good &= g1->arriving && g0->arriving && activation->arriving;
+        tape_await(g0);
+        good &= is_value(g0, 1, 7, 1);
+    }
+    backward(tape, sum, seed, how);
+    if (how != NOT_EXPECTED) good &= !leaves[0].grad->arriving && !tape->transfers;
+    good &= device->memory.now[MEMORY_COMMUNICATION] == 0 || how == NOT_EXPECTED;
+    for (int k = 0; k < 2; k++) copy_elements(leaves[k].grad, &gradients[k]);
+    tape_await(activation);
+    good &= is_value(activation, 1, 8, 1);
+    tape_delete(tape);
+    tape_delete(later);
+    for (int k = 0; k < 2; k++) leaves[k].grad = NULL;
+    return good;
+}
+
+static void answer(Tensor gradients[2], Tensor *activation) {
+    Tape *tape = tape_new(device, true), *other = tape_new(device, true);
+    Tensor *came[2];
+    bool add;
+    for (int k = 0; k < 2; k++) came[k] = op_recv(tape, &mesh, MESH_PIPE, 0, activation);
+    op_send(other, &mesh, MESH_PIPE, activation, 0);
+    for (int k = 0; k < 2; k++)
+        KERNELS(tape)->copy(QUEUE(tape), &gradients[k], tape_grad(tape, came[k], &add));
+    for (int k = 2; k-- > 0;) tape->nodes[k]->op->backward_input(tape, tape->nodes[k]);
+    tape_delete(tape);
+    tape_delete(other);
+}
+
+/* Terms that round differently when they are added in another order, and gradients that differ. */
+static void expected_gradients(int64_t count) {
+    Tensor leaves[2], gradients[3][2], answers[2], activation = leaf_new("x", 1, 8, count);
+    Tensor seed = leaf_new("seed", 0, 5, count);
+    fill_normal(&seed, 1, 1, 1e-3);
+    for (int k = 0; k < 2; k++) {
+        leaves[k] = leaf_new("x", 0, k, count);
+        answers[k] = leaf_new("answer", 1, 7 - k, count);
+        for (int how = 0; how < 3; how++) gradients[how][k] = leaf_new("gradient", 0, 0, count);
+    }
+    bool good = true;
+    for (int how = 0; how < 3; how++) {
+        if (world->rank == 0) good &= ask_first(leaves, &seed, (Expecting)how, gradients[how]);
+        if (world->rank == 1) answer(answers, &activation);
+        for (int k = 0; k < 2; k++)
+            good &= world->rank > 0 || same_elements(&gradients[how][k], &gradients[0][k]);
+    }
+    ok_on_all(world, good,
+              "%lld gradients asked for in another order than they are needed, beside other readers",
+              (long long)count);
+    for (int k = 0; k < 2; k++) {
+        tensor_free(&leaves[k]);
+        tensor_free(&answers[k]);
+        for (int how = 0; how < 3; how++) tensor_free(&gradients[how][k]);
+    }
+    tensor_free(&activation);
+    tensor_free(&seed);
+    ok_on_all(world, device->memory.now[MEMORY_ACTIVATIONS] == 0, "... and nothing is held");
+}
+
+/* Nobody sends a gradient of what is constant, nor on a tape that does not record. */
+static void nothing_to_expect(void) {
+    bool good = true;
+    for (int recording = 0; recording < 2; recording++) {
+        Tape *tape = tape_new(device, recording);
+        Tensor x = leaf_new("x", 0, 1, 10);
+        x.constant = recording;
+        if (world->rank == 0) good &= !message_expect_gradient(tape, op_send(tape, &mesh, MESH_PIPE, &x, 1));
+        if (world->rank == 1) op_recv(tape, &mesh, MESH_PIPE, 0, &x);
+        tape_delete(tape);
+        tensor_free(&x);
+    }
+    ok_on_all(world, good, "no gradient comes of what is constant, or of an evaluation");
+}
+
 /* ---- a GPT in stages ---- */
 
 /* The same order on each stage. F forward, B backward, I its half towards the inputs, W its half towards the weights. */
@@ -182,14 +285,25 @@ static Tensor *stage_forward(Training *t, Tape *tape, int64_t microbatch, double
     return out;
 }
 
-static double stages_gradient(Training *t, const char *order) {
+/* Asks for the gradient that is needed next, if its forward is done: ahead of the work in between. */
+static void expect_next(const char *order, Tape **tapes, Tensor **outs, bool *expected) {
+    while (*order && *order != 'B' && *order != 'I') order++;
+    int i = *order ? order[1] - '0' : 0;
+    if (!*order || !outs[i] || expected[i]) return;
+    expected[i] = true;
+    message_expect_gradient(tapes[i], outs[i]);
+}
+
+static double stages_gradient(Training *t, const char *order, bool ahead) {
     Tape *tapes[SEVERAL];
-    Tensor *outs[SEVERAL];
+    Tensor *outs[SEVERAL] = {NULL};
+    bool expected[SEVERAL] = {false};
     double loss = 0;
     training_load(t, 0);
     for (int i = 0; i < SEVERAL; i++) tapes[i] = tape_new(t->device, true);
     for (const char *at = order; *at; at += at[2] ? 3 : 2) {
         int i = at[1] - '0';
+        if (ahead && world->rank < world->size - 1) expect_next(at, tapes, outs, expected);
         if (*at == 'F') outs[i] = stage_forward(t, tapes[i], i, &loss);
         if (*at == 'B') tape_backward(tapes[i], outs[i], &t->seed);
         if (*at == 'I') tape_backward_inputs(tapes[i], outs[i], &t->seed);
@@ -217,11 +331,12 @@ static void stages(void) {
                 .optimizer = OPTIMIZER_SGD};
     Training one = training_new(&c, c.model.T, 1, 0.2), staged = training_new(&c, c.model.T, 1, 0.2);
     double want = training_gradient(&one, 0);
-    for (int recompute = 0; recompute < 2; recompute++)
+    for (int way = 0; way < 4; way++)
         for (int o = 0; o < COUNT_OF(orders); o++) {
+            bool recompute = way & 1, ahead = way & 2;
             int64_t held = staged.device->memory.now[MEMORY_ACTIVATIONS];
             staged.model->recompute = recompute;
-            double loss = stages_gradient(&staged, orders[o]);
+            double loss = stages_gradient(&staged, orders[o], ahead);
             bool good = loss == (world->rank == world->size - 1 ? want : 0);
             int compared = 0;
             for (int i = 0; i < one.model->params.count; i++) {
@@ -232,8 +347,8 @@ static void stages(void) {
             }
             good &= compared > 0 || world->size > c.model.L;
             good &= staged.device->memory.now[MEMORY_ACTIVATIONS] == held;
-            ok_on_all(world, good, "a GPT in stages, %s%s: the bits of one device", orders[o],
-                      recompute ? ", recomputed" : "");
+            ok_on_all(world, good, "a GPT in stages, %s%s%s: the bits of one device", orders[o],
+                      recompute ? ", recomputed" : "", ahead ? ", gradients asked for ahead" : "");
         }
     training_delete(&one);
     training_delete(&staged);
@@ -243,7 +358,7 @@ static void stages(void) {
 
 static Clock clock_;
 static double now(void) { return queue_now(&device->queue); }
-static void work(double seconds) { clock_.now += seconds; }
+static void work(double seconds) { clock_pass(&clock_, seconds); }
 
 typedef struct {
     CommKind kind;
@@ -337,6 +452,9 @@ int main(void) {
         reset_early(1000);
         reset_early(LARGE);
         memory_held();
+        expected_gradients(1000);
+        expected_gradients(LARGE);
+        nothing_to_expect();
         static const double shares[] = {0, 0.5, 1, 2, 10};
         for (int i = 0; i < COUNT_OF(shares); i++) overlap(shares[i]);
         sender_goes_on();

@@ -64,7 +64,7 @@ static void test_kernels(Device *device) {
            x2 = tensor(device, SHAPE(B, T, C)), gain = tensor(device, SHAPE(C)),
            stats = tensor(device, SHAPE(R, 2)), qkv = tensor(device, SHAPE(B, T, W)),
            dqkv = tensor(device, SHAPE(B, T, W)), lse = tensor(device, SHAPE(B, T, H)),
-           scratch = tensor(device, SHAPE(k->attention_scratch(q, T, D)));
+           scratch = tensor(device, SHAPE(k->attention_scratch(q, B, T, H, D)));
 
     k->matmul(q, &x, false, &w, false, &bias, &y, false);
     cost_is("matmul with bias", 2 * R * C * F, 0, R * F, R * C + C * F + F + R * F);
@@ -100,7 +100,7 @@ static void test_kernels(Device *device) {
     cost_is("layernorm", 0, 0, 7 * R * C, 2 * R * C + C + 2 * R);
     k->gelu_backward(q, &x, &x2, &x, true);
     cost_is("gelu backward, added to", 0, 0, 20 * R * C, 4 * R * C);
-    k->adamw(q, &w, &w, &w, &w, &(AdamwStep){.lr = 0, .beta1 = 0.9, .beta2 = 0.9, .eps = 1, .step = 1});
+    k->adamw(q, &w, &w, &w, &w, NULL, &(AdamwStep){.lr = 0, .beta1 = 0.9, .beta2 = 0.9, .eps = 1, .step = 1});
     cost_is("adamw", 0, 0, 15 * C * F, 7 * C * F);
     /* for each window and head: q k^T and p v, of each half of T x T x D products */
     k->attention(q, &qkv, H, K, &x, &lse, &scratch);
@@ -134,7 +134,7 @@ static int64_t update_bytes(Training *t) {
     Cost sum = {0};
     Meter meter = {.done = add_up, .context = &sum};
     meter_attach(t->device, &meter);
-    optimizer_step(t->optimizer, 1e-3, 1);
+    optimizer_step(t->optimizer, 1e-3, NULL);
     meter_detach(t->device, &meter);
     return sum.bytes;
 }
@@ -180,6 +180,44 @@ static double a_nanosecond(const void *machine, Cost cost) {
     return 1e-9;
 }
 
+/* Two micro-batches under way at once, as in a pipeline: each op of either tape is counted. */
+static void test_several_tapes(const Config *config) {
+    Training t = training_new(config, config->model.T, 1, 0.2);
+    const ModelConfig *m = &t.config.model;
+    Tape *other = tape_new(t.device, true), *third = tape_new(t.device, false);
+    Profile *p = profile_new(t.device, NULL, NULL, NULL, NULL);
+    ok(!t.device->queue.meter, "profile: without a tape there is no meter");
+    Tape *const tapes[] = {t.tape, other};
+    profile_watch(p, t.tape);
+    profile_watch(p, third);
+    profile_watch(p, other);
+    Tensor *losses[2];
+    profile_step_begin(p, 0);
+    training_load(&t, 0);
+    profile_phase(p, PHASE_FORWARD);
+    for (int i = 0; i < 2; i++) losses[i] = training_forward_as(&t, tapes[i], 0, i, (Microbatch){i, 2});
+    profile_phase(p, PHASE_BACKWARD);
+    for (int i = 0; i < 2; i++) tape_backward_inputs(tapes[i], losses[i], &t.seed);
+    for (int i = 0; i < 2; i++) tape_backward_params(tapes[i]);
+    tape_delete(third); /* before the profile */
+    profile_step_end(p);
+    const ProfileRow *r = find(p, "linear", "ffn_up", PHASE_FORWARD);
+    ok(r && r->calls == 2 * m->L, "profile: forward on two tapes");
+    r = find(p, "linear", "ffn_up", PHASE_BACKWARD_INPUT);
+    ok(r && r->calls == 2 * m->L, "profile: ... and backward");
+    int count;
+    const ProfileRow *rows = profile_rows(p, &count);
+    int64_t product = 0;
+    for (int i = 0; i < count; i++) product += rows[i].cost.product;
+    double tokens = (double)(2 * t.config.micro_batch * m->T);
+    ok((double)product == tokens * model_flops_per_token(t.model), "profile: ... no call is lost");
+    profile_delete(p);
+    ok(!t.tape->observer.done && !other->observer.done && !t.device->queue.meter,
+       "profile: takes all observers away");
+    tape_delete(other); /* behind it */
+    training_delete(&t);
+}
+
 static void test_profile(const Config *config) {
     Training t = training_new(config, config->model.T, 1, 0.2);
     const ModelConfig *m = &t.config.model;
@@ -200,7 +238,7 @@ static void test_profile(const Config *config) {
             tape_reset(t.tape);
         }
         profile_phase(p, PHASE_OPTIMIZER);
-        optimizer_step(t.optimizer, 1e-3, 1);
+        optimizer_step(t.optimizer, 1e-3, NULL);
         profile_step_end(p);
     }
     double all = now_seconds() - began, charged = 0, kernels = 0;
@@ -264,6 +302,7 @@ int main(void) {
     config.model.T = 48;
     test_step(&config, "tied, gelu");
     test_profile(&config);
+    test_several_tapes(&config);
     config.model = awkward_model();
     test_step(&config, "rope, grouped, swiglu, biases, dropout");
     config.model = awkward_post_norm_model();

@@ -7,7 +7,11 @@ find=$PWD/common/tools/mpiexec_of
 machine=$temp/machine
 mkdir -p "$machine/bin" "$machine/opt" "$machine/alternatives"
 for tool in sh dirname basename readlink cat id env; do ln -s "$(command -v $tool)" "$machine/bin/"; done
-mpicc() { printf '#!/bin/sh\ncat >/dev/null\nexit %s\n' "$([ "$1" = openmpi ]; echo $?)" >"$2"; chmod +x "$2"; }
+mpicc() { # of an MPI, FILE: says its version, or that its compiler has no such flag
+    case $1 in openmpi) says='echo "${0##*/}: Open MPI 4.1.4 (Language: C)"' ;; *) says='echo "error: unrecognized option $1" >&2; exit 1' ;; esac
+    printf '#!/bin/sh\n[ "$1" = --showme:version ] || exit 2\n%s\n' "$says" >"$2"
+    chmod +x "$2"
+}
 mpiexec() { # of an MPI, FILE: says its version, or what it was told
     case $1 in openmpi) says="mpiexec (OpenRTE) 4.1.4" ;; openmpi5) says="mpiexec (Open MPI) 5.0.3" ;; *) says="HYDRA build details:" ;; esac
     printf '#!/bin/sh\n[ "$1" = --version ] && echo "%s" && exit\necho "$0 $* / $OMPI_MCA_rmaps_base_oversubscribe $PRTE_MCA_rmaps_default_mapping_policy / $OMPI_ALLOW_RUN_AS_ROOT$OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"\n' "$says" >"$2"

@@ -163,7 +163,7 @@ static double step(Slot *s, const RandomTokens *data, int64_t window, Watch *w) 
     in_loss = w;
     s->device->kernels = &spies;
     fsdp_begin(s->fsdp);
-    s->tape->observer = (TapeObserver){see, w};
+    s->tape->observer = (TapeObserver){.done = see, .context = w};
     Tensor *x = model_embed(s->model, s->tape, &s->batch.ids, &pass);
     x = model_blocks(s->model, s->tape, x, 0, c->model.L, &pass);
     Tensor *loss = model_loss(s->model, s->tape, x, &s->batch.targets);
@@ -277,7 +277,8 @@ static void compare_case(const Mesh *mesh, json_t *json, const json_t *devices, 
     if (!again) compare_watched(what, &w, json_object_get(devices, "watched"), allowed);
     if (sequence && !again) compare_watched(what, &w, json_object_get(without, "watched"), allowed);
     tensor_parallel_finish(s.tp, &s.model->params);
-    double got_norm = optimizer_grad_norm_among(s.optimizer, NULL, mesh->axis[MESH_TENSOR]);
+    double got_norm =
+        optimizer_grad_norm_among(s.optimizer, &(NormGroups){.slices = mesh->axis[MESH_TENSOR]});
     ok_on_all(world, fabs(got / loss - 1) <= relative && fabs(got_norm / norm - 1) <= relative,
               "%s: loss %.12g of %.12g, norm %.12g of %.12g", what, got, loss, got_norm, norm);
     compare_parameters(what, &s, json, allowed);

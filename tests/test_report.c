@@ -17,6 +17,8 @@ static void test_devices(void) {
     comm_all_gather(alone, NULL, &value, &value, 1, TYPE_I32);
     alone->counts[COMM_ALL_GATHER].bytes = 1LL << 40;
     json_t *comm = report_comm(alone, alone->counts), *memory = report_memory_of_all(alone, &use);
+    QueueCounts given = {1, 2, 1LL << 40, 4};
+    json_t *queue = report_queue_of_all(alone, &given);
     const json_t *gathers = json_object_get(json_array_get(comm, 0), "all_gather");
     ok(json_array_size(comm) == 1 && json_object_size(json_array_get(comm, 0)) == COMM_KINDS,
        "comm: a device, all kinds");
@@ -25,8 +27,16 @@ static void test_devices(void) {
        "calls and bytes as they were before");
     ok(json_integer_value(json_object_get(json_array_get(memory, 0), "joint_peak")) == 1LL << 40,
        "memory of all");
+    const json_t *counts = json_array_get(queue, 0);
+    ok(json_array_size(queue) == 1 && json_object_size(counts) == 4 &&
+           json_integer_value(json_object_get(counts, "launches")) == 1 &&
+           json_integer_value(json_object_get(counts, "synchronisations")) == 2 &&
+           json_integer_value(json_object_get(counts, "bytes_to_device")) == 1LL << 40 &&
+           json_integer_value(json_object_get(counts, "bytes_to_host")) == 4,
+       "queue: what each device was given");
     json_decref(comm);
     json_decref(memory);
+    json_decref(queue);
     comm_close(alone);
 }
 
@@ -53,8 +63,11 @@ int main(void) {
                                        "bits_per_byte",
                                        "entropy_floor",
                                        "trigram_loss",
+                                       "saves",
+                                       "save_s",
                                        "memory",
                                        "comm",
+                                       "queue",
                                        "seconds"};
     char *folder = file_temp_folder("shard-test"), *path = xprintf("%s/report.json", folder);
     char *arguments[] = {(char[]){"build/02"}, (char[]){"--seed"}, (char[]){"7 \"8\""}, (char[]){"\xff"}};
@@ -85,6 +98,13 @@ int main(void) {
     ok(json_string_length(json_object_get(machine, "blas")) > 0 &&
            json_string_length(json_object_get(machine, "compiler")) > 0 && json_object_get(machine, "commit"),
        "blas, compiler, commit");
+    json_decref(read);
+    report_add(folder, "pipeline", json_pack("{s:f}", "bubble", 0.375));
+    read = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+    ok(json_real_value(json_object_get(json_object_get(read, "pipeline"), "bubble")) == 0.375 &&
+           json_object_size(read) == COUNT_OF(keys) + 1 &&
+           json_integer_value(json_object_get(read, "parameters")) == 27430481,
+       "one more key, beside all that were there");
     json_decref(read);
 
     Exit e = expect_exit(set_unknown, report);

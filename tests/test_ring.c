@@ -1,6 +1,7 @@
 /* The ring and the tree of chapter 04, written in messages, against the library's all-reduce: exact on integers, to
  * rounding on floats, for any count; the bytes they send against the formula; a step of the ring against what it is to
- * hold; one device has nothing to send. Under the model clock: what the formulas say.
+ * hold; one device has nothing to send. On a device, where a kernel adds: the sums, and under the model clock what the
+ * formulas say.
  *
  * TEST np: 1 3 8, all: 2 4 5
  * TEST variants: float asan */
@@ -141,19 +142,29 @@ static void test_slices(void) {
     ok(memcmp(depth, want, sizeof want) == 0, "depth of the tree");
 }
 
-/* Under the model clock: seconds of the slowest rank. All begin together, after an all-reduce. */
+/* Under the model clock, on the device's memory: seconds of the slowest rank, and are the sums right? Device r gives r + 1
+ * everywhere. All begin together, after an all-reduce. */
 static double modelled(AllReduce *run, Device *device, int64_t count) {
-    Queue *q = &device->queue;
-    float *data = xcalloc((size_t)count + 1, sizeof *data),
-          *scratch = xcalloc((size_t)count + 1, sizeof *data);
+    Queue *q = &device->queue, host = queue_of_host(q);
+    Tensor data = tensor_new(device, MEMORY_COMMUNICATION, "data", TYPE_REAL, SHAPE(count));
+    Tensor scratch = tensor_new(device, MEMORY_COMMUNICATION, "scratch", TYPE_REAL, SHAPE(count));
+    real *values = xmalloc((size_t)count * sizeof *values);
+    for (int64_t i = 0; i < count; i++) values[i] = (real)(world->rank + 1);
+    tensor_write(&data, 0, count, values);
     double began = 0, took = 0;
-    comm_all_reduce(world, q, &took, &took, 1, TYPE_F64, REDUCE_MAX);
+    comm_all_reduce(world, &host, &took, &took, 1, TYPE_F64, REDUCE_MAX);
     began = queue_now(q);
-    run(world, q, data, scratch, count, TYPE_F32);
+    run(world, q, data.data, scratch.data, count, TYPE_REAL);
     took = queue_now(q) - began;
-    comm_all_reduce(world, q, &took, &took, 1, TYPE_F64, REDUCE_MAX);
-    free(data);
-    free(scratch);
+    comm_all_reduce(world, &host, &took, &took, 1, TYPE_F64, REDUCE_MAX);
+    bool right = true;
+    int64_t sum = world->size * (world->size + 1) / 2;
+    tensor_read(&data, 0, count, values);
+    for (int64_t i = 0; i < count; i++) right &= values[i] == (real)sum;
+    ok_on_all(world, right, "%lld sums on the device", (long long)count);
+    free(values);
+    tensor_free(&data);
+    tensor_free(&scratch);
     return took;
 }
 
@@ -174,13 +185,13 @@ static void test_clock(void) {
     double n = world->size, alpha = model->inside.latency, W = model->inside.bandwidth;
     int64_t count = 1000 * world->size;
     clock_attach(device, &clock, model);
-    double S = (double)count * sizeof(float), ring = 2 * (n - 1) * (alpha + S / n / W);
+    double S = (double)count * sizeof(real), ring = 2 * (n - 1) * (alpha + S / n / W);
     close_on_all(modelled(ring_all_reduce, device, count), ring, ring, "ring under the model clock");
     close_on_all(modelled(library, device, count), ring, ring, "the library's all-reduce");
 
     /* a slice is the rounded or the rounded up n-th of the count */
-    double low = 2 * (n - 1) * (alpha + 1000 * sizeof(float) / W);
-    double high = 2 * (n - 1) * (alpha + 1001 * sizeof(float) / W);
+    double low = 2 * (n - 1) * (alpha + 1000 * sizeof(real) / W);
+    double high = 2 * (n - 1) * (alpha + 1001 * sizeof(real) / W);
     if (n > 2)
         close_on_all(modelled(ring_all_reduce, device, count + 1), low, high,
                      "ring, n does not divide the count");

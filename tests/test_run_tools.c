@@ -70,7 +70,7 @@ static void write_checkpoint(const char *path, const Variant *v) {
     checkpoint_put_json(writer, "state.json", state);
     if (v->extra_file) checkpoint_put_json(writer, "tokenizer.json", state);
     json_decref(state);
-    checkpoint_commit(writer);
+    checkpoint_commit(writer, 2);
 }
 
 static void write_run(const char *name, Variant v) {

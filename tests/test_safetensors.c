@@ -2,7 +2,7 @@
  * The reader and the writer against each other, against a file that Python made, and against files that are
  * wrong in every way that could be thought of: each must be refused in one line that says what is wrong. */
 #define _GNU_SOURCE
-#include "common/run/safetensors.h"
+#include "tests/arrays.h"
 #include "tests/expect_exit.h"
 #include "tests/tap.h"
 
@@ -34,7 +34,7 @@ static void test_round_trip(void) {
     Safetensors *file = safetensors_open(path);
     bool same = file->count == COUNT_OF(arrays);
     for (int i = 0; i < COUNT_OF(arrays); i++) {
-        const NamedArray *have = safetensors_find(file, arrays[i].name);
+        const NamedArray *have = find_array(file, arrays[i].name);
         same &= have && have->type == arrays[i].type && array_same_shape(have, &arrays[i]) &&
                 (!array_count(have) || !memcmp(have->data, arrays[i].data, (size_t)array_bytes(have)));
         same &= have && (!array_count(have) ||
@@ -43,7 +43,7 @@ static void test_round_trip(void) {
     ok(same, "all arrays come back with the same bits, each on a multiple of its element size");
     ok(!strcmp(safetensors_metadata(file, "format"), "pt") && !safetensors_metadata(file, "other"),
        "metadata");
-    ok(!safetensors_find(file, "__metadata__") && !safetensors_find(file, "x"), "no other arrays");
+    ok(!find_array(file, "__metadata__") && !find_array(file, "x"), "no other arrays");
     safetensors_close(file);
 
     safetensors_write(path, NULL, 0, NULL);
@@ -82,29 +82,29 @@ static void test_python(void) {
                  {"brain", ARRAY_BF16, 1.5}, {"long", ARRAY_I64, 1099511627776}, {"int", ARRAY_I32, -70000}};
     Safetensors *file = safetensors_open("tests/reference/python.safetensors");
     for (int r = 0; r < COUNT_OF(ramps); r++) {
-        const NamedArray *array = safetensors_find(file, ramps[r].name);
+        const NamedArray *array = find_array(file, ramps[r].name);
         bool same = array && array->type == ramps[r].type;
         int64_t middle = same ? array_count(array) / 2 : 0;
         for (int64_t i = 0; same && i < array_count(array); i++)
             same = array_element(array, i) == (double)(i - middle) * ramps[r].scale;
         ok(same, "Python's array '%s'", ramps[r].name);
     }
-    const NamedArray *bytes = safetensors_find(file, "bytes"), *scalar = safetensors_find(file, "scalar");
+    const NamedArray *bytes = find_array(file, "bytes"), *scalar = find_array(file, "scalar");
     ok(array_element(bytes, 1) == 128 && scalar->rank == 0 && array_element(scalar, 0) == 2.5,
        "bytes and a scalar");
-    ok(array_count(safetensors_find(file, "empty")) == 0 && safetensors_find(file, "блок.0"),
+    ok(array_count(find_array(file, "empty")) == 0 && find_array(file, "блок.0"),
        "an empty array, a name in Cyrillic");
     ok(!strcmp(safetensors_metadata(file, "made by"), "Python"), "Python's metadata");
 
     float as_float[15];
     double as_double[24];
-    safetensors_read(file, &(NamedArray){"double", ARRAY_F32, 2, {3, 5}, .data = as_float});
-    safetensors_read(file, &(NamedArray){"single", ARRAY_F64, 3, {2, 3, 4}, .data = as_double});
+    read_array(file, &(NamedArray){"double", ARRAY_F32, 2, {3, 5}, .data = as_float});
+    read_array(file, &(NamedArray){"single", ARRAY_F64, 3, {2, 3, 4}, .data = as_double});
     ok(as_float[0] == (float)(-7 * 0.1) && as_double[23] == 11 * 0.25, "F64 read as F32 and F32 read as F64");
-    safetensors_read(file, &(NamedArray){"brain", ARRAY_F32, 1, {9}, .data = as_float});
+    read_array(file, &(NamedArray){"brain", ARRAY_F32, 1, {9}, .data = as_float});
     ok(as_float[0] == -6 && as_float[8] == 6, "BF16 read as F32");
     real as_real[24];
-    safetensors_read(file, &(NamedArray){"single", ARRAY_REAL, 3, {2, 3, 4}, .data = as_real});
+    read_array(file, &(NamedArray){"single", ARRAY_REAL, 3, {2, 3, 4}, .data = as_real});
     ok(as_real[1] == (real)-2.75, "F32 read as this build's real");
     safetensors_close(file);
 }
@@ -120,40 +120,6 @@ static void test_half(void) {
         same &= isnan(want[i]) ? isnan(got) : got == want[i] && !signbit(got) == !signbit(want[i]);
     }
     ok(same, "half precision: zeros, subnormals, ends of the range, infinities, NaN");
-}
-
-/* ---- asking for what is not there ---- */
-
-static void read_wrong(void *want) {
-    Safetensors *file = safetensors_open("tests/reference/python.safetensors");
-    safetensors_read(file, want);
-}
-
-static void read_all(void *wants) {
-    Safetensors *file = safetensors_open("tests/reference/python.safetensors");
-    safetensors_read_all(file, wants, 1);
-}
-
-static void test_wrong_wishes(void) {
-    double space[64];
-    NamedArray missing = {"blocks.0.norm1.weight", ARRAY_F32, 1, {4}, .data = space};
-    NamedArray shape = {"single", ARRAY_F32, 3, {2, 3, 5}, .data = space};
-    NamedArray rank = {"scalar", ARRAY_F32, 1, {1}, .data = space};
-    NamedArray type = {"int", ARRAY_F32, 1, {5}, .data = space};
-    NamedArray fine = {"int", ARRAY_I32, 1, {5}, .data = space};
-    Exit e = expect_exit(read_wrong, &missing);
-    ok(refused(&e, 1, "'tests/reference/python.safetensors' has no tensor 'blocks.0.norm1.weight'"),
-       "missing: %s", e.text);
-    e = expect_exit(read_wrong, &shape);
-    ok(refused(&e, 1, "tensor 'single' has shape (2, 3, 4), expected (2, 3, 5)"), "shape: %s", e.text);
-    e = expect_exit(read_wrong, &rank);
-    ok(refused(&e, 1, "tensor 'scalar' has shape (), expected (1)"), "rank: %s", e.text);
-    e = expect_exit(read_wrong, &type);
-    ok(refused(&e, 1, "tensor 'int' holds I32, expected F32"), "type: %s", e.text);
-    e = expect_exit(read_all, &fine);
-    ok(refused(&e, 1, "that this model lacks"), "surplus: %s", e.text);
-    e = expect_exit(read_wrong, &fine);
-    ok(e.status == 0 && !*e.text, "and what is there is read");
 }
 
 /* ---- files that are wrong ---- */
@@ -323,7 +289,6 @@ int main(void) {
     test_bytes();
     test_python();
     test_half();
-    test_wrong_wishes();
     test_wrong_headers();
     test_full_disk();
     file_remove(folder);

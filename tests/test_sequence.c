@@ -6,12 +6,8 @@
  * TEST variants: double */
 #include "chapters/08_tensor_parallel/sequence.h"
 #include "common/comm/dist_ops.h"
-#include "common/cpu/device_cpu.h"
-#include "common/tensor/kernels.h"
+#include "tests/product.h"
 #include "tests/ranks.h"
-#include "tests/tensors.h"
-
-#include <stdlib.h>
 
 static Comm *world;
 static Mesh mesh;
@@ -20,42 +16,9 @@ typedef struct {
     int64_t B, T, in, out; /* T: of one device */
 } Sizes;
 
-/* One product, and everything that it reads and leaves. */
-typedef struct {
-    Device *device;
-    Params params;
-    Param *weight, *bias;
-    Tape *tape;
-    Tensor *x, *y, dy;
-} Product;
-
-static Param *add(Product *p, const char *name, Shape shape, int axis) {
-    Param *param = params_add(&p->params, name, shape);
-    param->data.place[MESH_TENSOR] = (Place){PLACE_SHARD, axis};
-    fill_normal(&param->data, (uint64_t)world->rank, rng_stream(name), 1);
-    return param;
-}
-
-static Product *product_new(Sizes s, bool bias) {
-    Product *p = xcalloc(1, sizeof *p);
-    p->device = p->params.device = device_new_cpu(0);
-    p->weight = add(p, "weight", SHAPE(s.in, s.out), 1);
-    if (bias) p->bias = add(p, "bias", SHAPE(s.out), 0);
-    p->tape = tape_new(p->device, true);
-    p->x = tape_tensor(p->tape, "x", TYPE_REAL, SHAPE(s.B, s.T, s.in), NULL);
-    p->x->place[MESH_TENSOR] = (Place){PLACE_SHARD, 1};
-    fill_normal(p->x, (uint64_t)world->rank, rng_stream("x"), 1);
-    p->dy = tensor_new(p->device, MEMORY_ACTIVATIONS, "dy", TYPE_REAL, SHAPE(s.B, s.T * world->size, s.out));
-    fill_normal(&p->dy, (uint64_t)world->rank, rng_stream("dy"), 1);
-    return p;
-}
-
-static void product_delete(Product *p) {
-    tensor_free(&p->dy);
-    tape_delete(p->tape);
-    params_free(&p->params);
-    device_delete(p->device);
-    free(p);
+static Product *new_product(Sizes s, bool bias) {
+    return product_new(world, SHAPE(s.B, s.T, s.in), (Place){PLACE_SHARD, 1},
+                       SHAPE(s.B, s.T * world->size, s.out), 1, bias);
 }
 
 static int64_t now(const Product *p, MemoryClass kind) { return p->device->memory.now[kind]; }
@@ -74,8 +37,7 @@ static void forward(Product *p, bool again) {
 
 /* twice: x has another reader, whose gradient comes first. */
 static void backward(Product *p, bool twice, bool apart) {
-    bool first;
-    if (twice) fill_constant(tape_grad(p->tape, p->x, &first), 3);
+    if (twice) product_read_twice(p);
     if (apart) {
         tape_backward_inputs(p->tape, p->y, &p->dy);
         tape_backward_params(p->tape);
@@ -87,7 +49,7 @@ static void backward(Product *p, bool twice, bool apart) {
 static bool same(const Tensor *a, const Tensor *b) { return tensor_hash(a, 0) == tensor_hash(b, 0); }
 
 static void test_numbers(Sizes s, bool twice, bool apart) {
-    Product *plain = product_new(s, true), *again = product_new(s, true);
+    Product *plain = new_product(s, true), *again = new_product(s, true);
     int64_t before = now(again, MEMORY_ACTIVATIONS), x = s.B * s.T * s.in * element_bytes(TYPE_REAL),
             y = s.B * s.T * world->size * s.out * element_bytes(TYPE_REAL);
     forward(plain, false);
@@ -111,37 +73,25 @@ static void test_numbers(Sizes s, bool twice, bool apart) {
 
 /* ---- the model clock ---- */
 
-static double product_seconds(const DeviceModel *model, Sizes s) {
-    int64_t rows = s.T * world->size;
-    return clock_kernel_seconds(
-        model, (Cost){.product = 2 * rows * s.in * s.out,
-                      .bytes = (rows * (s.in + s.out) + s.in * s.out) * element_bytes(TYPE_REAL)});
-}
-
 /* One window: slices are blocks of memory, and nothing is copied. */
 static void test_times(const char *name, Sizes s, bool hidden) {
     const DeviceModel *model = device_model(name);
-    Product *p = product_new(s, false);
+    Product *p = new_product(s, false);
     Clock clock;
     Queue *q = &p->device->queue;
     Comm *comm = mesh.axis[MESH_TENSOR];
     clock_attach(p->device, &clock, model);
     forward(p, true);
-    Tensor loose = tensor_new(p->device, MEMORY_ACTIVATIONS, "dy", TYPE_REAL, p->dy.shape);
-    double begin = queue_now(q);
-    p->device->kernels->copy(q, &p->dy, &loose); /* as tape_backward takes its seed */
-    double seed = queue_now(q) - begin;
-    begin = queue_now(q);
+    double seed = product_seed_seconds(p), begin = queue_now(q);
     backward(p, false, false);
     double taken = queue_now(q) - begin;
     CommCall scatter = {.kind = COMM_REDUCE_SCATTER, .type = TYPE_REAL, .count = s.T * s.in};
-    double waited = gather_again_seconds(model, comm, s.T * comm->size, s.in, s.out),
-           predicted = seed + 2 * product_seconds(model, s) + waited +
+    double waited = gather_again_seconds(model, comm, TYPE_REAL, s.T * comm->size, s.in, s.out),
+           predicted = seed + 2 * product_seconds(model, s.T * comm->size, s.in, s.out) + waited +
                        clock_collective_seconds(model, comm, &scatter);
     ok_on_all(world, fabs(taken / predicted - 1) <= 1e-6 && (waited == 0) == (hidden || comm->size == 1),
               "%s: backward %.4g us of %.4g, of which it waits %.4g for x", name, taken * 1e6,
               predicted * 1e6, waited * 1e6);
-    tensor_free(&loose);
     clock_detach(&clock);
     product_delete(p);
 }

@@ -211,6 +211,12 @@ static void on_ready(void *context, Param *p, int use) {
     ready->early += ready->t->tape->microbatch.index != ready->t->config.num_microbatches - 1;
 }
 
+/* Counts the gradients of blocks. */
+static void see_block(void *context, Param *p, int use) {
+    (void)use;
+    *(int *)context += !strncmp(p->name, "blocks.", 7);
+}
+
 static void check_grad_ready(Training *t, const char *name) {
     Params *params = &t->model->params;
     Ready ready = {.t = t, .seen = xcalloc((size_t)params_count(params), sizeof(real))};
@@ -284,11 +290,46 @@ static void check_memory(Training *t, const char *name) {
     t->config.num_microbatches = microbatches;
 }
 
+/* Recomputed, and backward in halves: the first keeps what the second needs, and forms no gradient of a block; the second
+ * frees it. Without a second the tape gives all back. */
+static void check_halves(Training *t, const char *name) {
+    Params *params = &t->model->params;
+    const int64_t *held = &t->device->memory.now[MEMORY_ACTIVATIONS];
+    int64_t before = *held, microbatches = t->config.num_microbatches;
+    t->config.num_microbatches = 1; /* a step of one */
+    t->model->recompute = true;
+    int seen = 0, blocks = 0;
+    params->on_grad_ready = see_block;
+    params->on_grad_ready_context = &seen;
+    Tensor *loss = training_forward(t, t->tape, 0, 0);
+    tape_backward_inputs(t->tape, loss, &t->seed);
+    int64_t kept = *held - before;
+    int first = seen;
+    tape_backward_params(t->tape);
+    int64_t left = *held - before;
+    for (int i = 0; i < params->count; i++) blocks += !strncmp(params->items[i]->name, "blocks.", 7);
+    ok(first == 0 && seen == blocks, "%s: recomputed: %d gradients of blocks, all in the second half", name,
+       seen);
+    ok(kept > 1000 && left <= 64, "%s: ... for which the first keeps %lld bytes; %lld are left", name,
+       (long long)kept, (long long)left);
+    tape_reset(t->tape);
+    ok(*held == before, "%s: ... tape_reset gives back all", name);
+    params->on_grad_ready = NULL;
+
+    loss = training_forward(t, t->tape, 0, 0);
+    tape_backward_inputs(t->tape, loss, &t->seed);
+    tape_reset(t->tape);
+    ok(*held == before, "%s: ... between the halves as well", name);
+    t->model->recompute = false;
+    t->config.num_microbatches = microbatches;
+}
+
 static void check_all(const Config *config, const char *name) {
     Training t = training_new(config, config->model.T, 1, 0.2);
     check_same_bits(&t, name);
     check_grad_ready(&t, name);
     check_memory(&t, name);
+    check_halves(&t, name);
     training_delete(&t);
     check_threads(config, name);
     check_microbatches(config, name);

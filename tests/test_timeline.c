@@ -122,13 +122,7 @@ static void check_trace(const char *path, const Mesh *mesh, double last_end) {
 
 int main(void) {
     Comm *world = ranks_world();
-    char folder[64] = "";
-    if (world->rank == 0) {
-        char *made = file_temp_folder("shard-timeline");
-        snprintf(folder, sizeof folder, "%s", made);
-        free(made);
-    }
-    comm_broadcast(world, NULL, folder, sizeof folder / sizeof(int32_t), TYPE_I32, 0);
+    char *folder = ranks_folder(world);
     Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, world->size % 2 ? 1 : 2});
     Device *device = device_new_cpu(0);
     Clock clock;
@@ -173,8 +167,8 @@ int main(void) {
         char *other = xprintf("%s/trace.1.json", folder);
         ok(!file_exists(other), "there is one trace");
         free(other);
-        file_remove(folder);
     }
+    ranks_folder_remove(world, folder);
     free(picture);
     free(drawing);
     free(path);

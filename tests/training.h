@@ -5,7 +5,7 @@
 
 #include "common/cpu/device_cpu.h"
 #include "common/model/batch.h"
-#include "common/model/optim.h"
+#include "common/model/step_numbers.h"
 #include "common/base/rng.h"
 
 /* A dataset of random tokens, a function of (seed, window): V u^(2^skew), floored, with u uniform. A target
@@ -48,7 +48,8 @@ typedef struct {
     Optimizer *optimizer;
     Tape *tape;
     Batch batch;
-    Tensor seed;
+    StepNumbers numbers;
+    Tensor seed; /* of the numbers */
 } Training;
 
 /* Two small models whose sizes divide nothing evenly. One has rotary positions, grouped heads, swiglu, biases and
@@ -89,12 +90,13 @@ static inline Training training_new(const Config *config, int64_t window, int sk
     t.optimizer = optimizer_new(&t.model->params, config);
     t.tape = tape_new(t.device, true);
     t.batch = batch_new(t.device, config->global_batch, window);
-    t.seed = tensor_new(t.device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    t.numbers = step_numbers_new(t.device);
+    t.seed = t.numbers.seed;
     return t;
 }
 
 static inline void training_delete(Training *t) {
-    tensor_free(&t->seed);
+    step_numbers_free(&t->numbers);
     batch_free(&t->batch);
     tape_delete(t->tape);
     optimizer_delete(t->optimizer);
@@ -126,7 +128,7 @@ static inline Tensor *training_forward(Training *t, Tape *tape, int64_t step, in
 /* Loads the step's batch and sets the seed to 1 / its real targets. */
 static inline void training_load(Training *t, int64_t step) {
     batch_load(&t->batch, &t->data.dataset, SPLIT_TRAIN, step * t->config.global_batch);
-    tensor_set_scalar(&t->seed, 1 / (double)t->batch.real);
+    step_begin(&t->numbers, &t->batch, NULL);
 }
 
 /* The mean loss of the step's batch; leaves its gradient in the parameters. */
@@ -145,7 +147,8 @@ static inline double training_gradient(Training *t, int64_t step) {
 /* Clips and updates; returns the learning rate. */
 static inline double training_update(Training *t, int64_t step) {
     double lr = schedule_lr(&t->config, step), limit = t->config.grad_clip;
-    optimizer_step(t->optimizer, lr, limit > 0 ? clip_factor(optimizer_grad_norm(t->optimizer), limit) : 1);
+    step_clip(&t->numbers, t->optimizer, &(NormGroups){0}, limit);
+    optimizer_step(t->optimizer, lr, &t->numbers.clip);
     return lr;
 }
 

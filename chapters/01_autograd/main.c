@@ -15,13 +15,14 @@
 #include "chapters/01_autograd/options.h"
 #include "chapters/01_autograd/tour.h"
 #include "common/base/interrupt.h"
+#include "common/config/args.h"
 #include "common/draw/loss_plot.h"
 #include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/metrics.h"
 #include "common/model/mlp.h"
 #include "common/model/not_finite.h"
-#include "common/model/optim.h"
+#include "common/model/step_numbers.h"
 #include "common/run/progress.h"
 #include "common/run/report.h"
 #include "datasets/waves.h"
@@ -96,28 +97,30 @@ static double validate(Device *device, const Mlp *mlp, Waves *waves) {
 }
 
 _Noreturn static void fail_not_finite(Device *device, Problem *p, const Tensor *seed, const MetricsRow *row) {
-    char *where = NULL;
+    NotFinite found = {0};
     Tape *tape = tape_new(device, true);
-    tape->observer = not_finite_observer(&where);
+    tape->observer = not_finite_observer(&found);
     tape_backward(tape, squared_error(p, tape), seed);
     fail(1, "try a smaller --learning-rate",
          "step %" PRId64 ": the loss is %g, the norm of its gradient %g, first in the %s", row->step,
-         fabs(row->loss), fabs(row->grad_norm), where ? where : "sum of squares");
+         fabs(row->loss), fabs(row->grad_norm), found.op ? found.op : "sum of squares");
 }
 
 /* One step: the squared error of a batch, its gradient, an update. */
-static void train_step(Problem *p, Tape *tape, Optimizer *optimizer, const Tensor *seed, MetricsRow *row) {
+static void train_step(Problem *p, Tape *tape, Optimizer *optimizer, StepNumbers *numbers, MetricsRow *row) {
     const Config *c = &options.run;
     waves_load(&p->waves, c->seed, SPLIT_TRAIN, (row->step - 1) * c->global_batch);
+    step_begin(numbers, NULL, NULL);
     Tensor *loss = squared_error(p, tape);
-    row->loss = tensor_scalar(loss) / (double)tensor_count(&p->waves.y);
-    tape_backward(tape, loss, seed);
+    step_add_loss(numbers, loss);
+    tape_backward(tape, loss, &numbers->seed);
     tape_reset(tape);
 
-    row->grad_norm = optimizer_grad_norm(optimizer);
-    if (!isfinite(row->loss + row->grad_norm)) fail_not_finite(tape->device, p, seed, row);
     row->lr = schedule_lr(c, row->step - 1);
-    optimizer_step(optimizer, row->lr, 1);
+    step_clip(numbers, optimizer, &(NormGroups){0}, 0); /* its norm is told, and not cut */
+    optimizer_step(optimizer, row->lr, &numbers->clip);
+    step_read(numbers, &row->loss, &row->grad_norm);
+    if (!isfinite(row->loss + row->grad_norm)) fail_not_finite(tape->device, p, &numbers->seed, row);
 }
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
@@ -130,8 +133,8 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
     int64_t last = c->stop_at_step ? c->stop_at_step : c->max_steps;
     Progress *progress = progress_start(stdout, 0, last, c->log_interval);
     Tape *tape = tape_new(device, true);
-    Tensor seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
-    tensor_set_scalar(&seed, 1.0 / (double)tensor_count(&p->waves.y)); /* the loss is a mean */
+    StepNumbers numbers = step_numbers_new(device);
+    step_set_tokens(&numbers, (double)tensor_count(&p->waves.y)); /* the loss is a mean */
     MetricsRow row = {.loss = NAN, .lr = NAN, .grad_norm = NAN, .step_ms = NAN, .tokens_per_s = NAN};
     row.val_loss = validate(device, p->mlp, validation);
     metrics_write(metrics, &row);
@@ -140,7 +143,7 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
     while (!done) {
         double began = now_seconds();
         row.step++;
-        train_step(p, tape, optimizer, &seed, &row);
+        train_step(p, tape, optimizer, &numbers, &row);
         double seconds = now_seconds() - began;
 
         done = row.step == last || interrupt_requested();
@@ -153,17 +156,18 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
         if (every(c->log_interval, row.step) && !done) draw_loss(true);
     }
     progress_end(progress);
-    tensor_free(&seed);
+    step_numbers_free(&numbers);
     tape_delete(tape);
     metrics_close(metrics);
     optimizer_delete(optimizer);
     return row;
 }
 
-static void write_report(const Device *device, const Problem *p, int argc, char **argv, const MetricsRow *row,
+static void write_report(Device *device, const Problem *p, int argc, char **argv, const MetricsRow *row,
                          double seconds) {
     json_t *report = report_new("01_autograd", argc, argv);
-    double flops = 6.0 * (double)params_matmul_count(&p->mlp->params), peak = machine_peak_gflops(device);
+    double flops = 6.0 * (double)params_matmul_count(&p->mlp->params),
+           peak = machine_peak_gflops(device, TYPE_REAL);
     report_set_integer(report, "devices", 1);
     report_set_integer(report, "threads_per_device", device->queue.threads);
     report_set_integer(report, "parameters", params_count(&p->mlp->params));
@@ -226,6 +230,7 @@ int main(int argc, char **argv) {
     machine_refuse_many_processes();
     const char *folder = options.run.output_dir;
     file_make_folder(folder);
+    args_save(&options.run);
     bool right = true;
 
     if (begin(PART_GEMM, "the product of matrices"))

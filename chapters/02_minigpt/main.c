@@ -15,6 +15,7 @@
 #include "common/run/banner.h"
 #include "common/model/batch.h"
 #include "common/model/generate.h"
+#include "common/model/step_numbers.h"
 #include "common/base/interrupt.h"
 #include "common/draw/loss_plot.h"
 #include "common/draw/pictures.h"
@@ -34,7 +35,7 @@
 static const Program program = {
     .about = "trains a MiniGPT on one device, draws its loss curve, and lets it write",
     .example = "--max-steps 400",
-    .groups = ARGS_ONE_DEVICE,
+    .groups = ARGS_ONE_DEVICE | ARGS_DTYPE,
 };
 
 /* All that a run has. */
@@ -47,6 +48,7 @@ typedef struct {
     Progress *progress;
     double peak_gflops;
     int64_t next_window; /* windows trained on so far: the next step begins with this one */
+    QueueCounts queue;   /* what the device was given in the last step */
 } Run;
 
 /* Text by the model as it is now; the draw moves with the step, so each sample is another story. */
@@ -73,13 +75,13 @@ static void draw_loss(const Run *run, bool behind) {
 }
 
 /* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm
- * of the row. */
-static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t step, MetricsRow *row) {
+ * of the row. The device is given all of it before the host waits for its numbers. */
+static void train_step(Run *run, Batch *batch, Tape *tape, StepNumbers *numbers, int64_t step,
+                       MetricsRow *row) {
     const Config *c = &run->config;
     Model *model = run->model;
     batch_load(batch, run->data, SPLIT_TRAIN, run->next_window);
-    tensor_set_scalar(seed, 1.0 / (double)batch->real); /* the loss is a mean over the real tokens */
-    row->loss = 0;
+    step_begin(numbers, batch, NULL); /* the loss is a mean over the real tokens */
     for (int64_t i = 0; i < c->num_microbatches; i++) {
         Batch part = batch_rows(batch, i * c->micro_batch, c->micro_batch);
         Pass pass = {.training = true, .first_sample = run->next_window + i * c->micro_batch};
@@ -88,17 +90,16 @@ static void train_step(Run *run, Batch *batch, Tape *tape, Tensor *seed, int64_t
         Tensor *x = model_embed(model, tape, &part.ids, &pass);
         x = model_blocks(model, tape, x, 0, c->model.L, &pass);
         Tensor *loss = model_loss(model, tape, x, &part.targets);
-        double sum = tensor_scalar(loss);
-        tape_backward(tape, loss, seed);
+        step_add_loss(numbers, loss);
+        tape_backward(tape, loss, &numbers->seed);
         tape_reset(tape);
-
-        row->loss += sum / (double)batch->real;
     }
-    row->grad_norm = optimizer_grad_norm(run->optimizer);
+    row->lr = schedule_lr(c, step);
+    step_clip(numbers, run->optimizer, &(NormGroups){0}, c->grad_clip);
+    optimizer_step(run->optimizer, row->lr, &numbers->clip);
+    step_read(numbers, &row->loss, &row->grad_norm);
     Pass first = {.training = true, .first_sample = run->next_window};
     check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm, NULL);
-    row->lr = schedule_lr(c, step);
-    optimizer_step(run->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
     run->next_window += c->global_batch;
 }
 
@@ -113,7 +114,7 @@ static MetricsRow train(Run *run) {
     Trace *trace = c->trace ? trace_new(c->output_dir) : NULL;
     Profile *profile = trace ? profile_new(run->device, tape, NULL, NULL, trace) : NULL;
     Batch batch = batch_new(run->device, c->global_batch, c->model.T);
-    Tensor seed = tensor_new(run->device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    StepNumbers numbers = step_numbers_new(run->device);
     MetricsRow row = {.step = first,
                       .tokens = run->next_window * c->model.T,
                       .loss = NAN,
@@ -132,9 +133,11 @@ static MetricsRow train(Run *run) {
     }
     for (int64_t step = first; step < last; step++) {
         double began = now_seconds();
+        QueueCounts before = run->device->queue.counts;
         profile_step_begin(profile, step + 1);
-        train_step(run, &batch, tape, &seed, step, &row);
+        train_step(run, &batch, tape, &numbers, step, &row);
         double seconds = now_seconds() - began;
+        run->queue = queue_counts_since(&run->device->queue, before);
         profile_step_end(profile);
 
         bool done = step + 1 == last || interrupt_requested();
@@ -155,7 +158,7 @@ static MetricsRow train(Run *run) {
     }
     profile_delete(profile);
     trace_close(trace);
-    tensor_free(&seed);
+    step_numbers_free(&numbers);
     batch_free(&batch);
     tape_delete(tape);
     metrics_close(metrics);
@@ -185,6 +188,7 @@ static void write_report(const Run *run, int argc, char **argv, const MetricsRow
     report_set_real(report, "entropy_floor", run->data->entropy_floor);
     report_set_real(report, "trigram_loss", run->data->trigram_loss);
     report_set(report, "memory", report_memory(&run->device->memory, 1));
+    report_set(report, "queue", report_queue(&run->queue, 1));
     report_write(report, c->output_dir);
     json_decref(report);
 }
@@ -196,6 +200,7 @@ int main(int argc, char **argv) {
     if (c->prompt) return continue_prompt(c), 0;
 
     run.data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+    run.data->train_windows = c->train_windows;
     if (c->print_data) return show_data(run.data, c->model.T), 0;
     model_fit_vocabulary(&c->model, run.data);
     run.device = c->print_model ? NULL : machine_device(c); /* a print takes no memory */
@@ -209,8 +214,12 @@ int main(int argc, char **argv) {
     run.optimizer = optimizer_new(&run.model->params, c);
     file_make_folder(c->output_dir);
     file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
-    if (c->resume) run.next_window = resume_newest(c, run.model, run.optimizer, run.data->tokenizer);
-    run.peak_gflops = machine_peak_gflops(run.device);
+    args_save(c);
+    if (c->resume)
+        run.next_window = resume_newest(c, run.model, run.optimizer, run.data->tokenizer);
+    else if (c->load_parameters_path)
+        snapshot_load_parameters(c->load_parameters_path, NULL, &run.model->params, run.data->tokenizer);
+    run.peak_gflops = machine_peak_gflops(run.device, model_type(&c->model));
     print_banner(c, params_count(&run.model->params), run.device, run.data, run.peak_gflops);
 
     interrupt_install();

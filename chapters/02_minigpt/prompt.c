@@ -22,12 +22,13 @@ void print_continuation(const Str *text, const Generated *g, double seconds, int
 }
 
 void continue_prompt(const Config *c) {
-    Checkpoint *checkpoint = checkpoint_open_latest(c->output_dir);
+    Checkpoint *checkpoint = checkpoint_find_latest(c->output_dir);
     CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'",
           c->output_dir);
     char *path = checkpoint_path(checkpoint, "tokenizer.json");
     Tokenizer *tokenizer = tokenizer_load(path);
     ModelConfig config = snapshot_model_config(checkpoint);
+    config.dtype = c->model.dtype;
     Device *device = machine_device(c);
     Model *model = model_new(device, &config, c->seed, &layers_serial);
     snapshot_load(checkpoint, model, NULL, tokenizer);

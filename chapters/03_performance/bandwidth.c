@@ -66,10 +66,10 @@ static double measure(Loop loop, int arrays, int64_t bytes, int threads) {
     return (double)(count * arrays * threads) * sizeof(real) / best;
 }
 
-Machine machine_measure(const Device *device) {
+Machine machine_measure(Device *device) {
     enum { SMALLEST = 128 << 10, STEP = 4 };
     int threads = device->queue.threads;
-    Machine m = {.peak = 1e9 * machine_peak_gflops(device)};
+    Machine m = {.peak = 1e9 * machine_peak_gflops(device, TYPE_REAL)};
     int64_t bytes = SMALLEST;
     for (int i = 0; i < BANDWIDTH_SIZES; i++, bytes *= STEP) {
         m.bytes[i] = bytes;

@@ -12,7 +12,7 @@ typedef struct {
 } Machine;
 
 /* About three seconds. */
-Machine machine_measure(const Device *device);
+Machine machine_measure(Device *device);
 void machine_print(const Machine *machine, int threads);
 void machine_draw(const Machine *machine, const char *path);
 

@@ -14,6 +14,7 @@
 #include "chapters/03_performance/sweep.h"
 #include "common/run/banner.h"
 #include "common/base/interrupt.h"
+#include "common/config/args.h"
 #include "common/draw/pictures.h"
 #include "common/run/machine.h"
 #include "common/run/progress.h"
@@ -36,20 +37,20 @@ static void begin(const char *title) {
 /* ---- the measured steps ---- */
 
 /* Warms up, then measures; the profile's sums are those of the measured steps alone. */
-static void measure_steps(Trainer *trainer) {
+static void measure_steps(Timed *timed) {
     const Config *c = &settings.run;
     Progress *progress = progress_start(stdout, 0, c->max_steps, max64(c->max_steps / 5, 1));
     for (int64_t step = 0; step < c->max_steps && !interrupt_requested(); step++) {
-        if (step == settings.warmup) profile_clear(trainer->profile);
-        double seconds = trainer_step(trainer);
+        if (step == settings.warmup) profile_clear(timed->profile);
+        double seconds = timed_step(timed);
         MetricsRow row = {.step = step + 1,
-                          .tokens = (step + 1) * trainer_tokens(trainer),
-                          .loss = trainer->loss,
+                          .tokens = (step + 1) * timed_tokens(timed),
+                          .loss = timed->loss,
                           .val_loss = NAN,
                           .lr = NAN,
                           .grad_norm = NAN,
                           .step_ms = 1e3 * seconds,
-                          .tokens_per_s = (double)trainer_tokens(trainer) / seconds};
+                          .tokens_per_s = (double)timed_tokens(timed) / seconds};
         progress_step(progress, &row);
     }
     progress_end(progress);
@@ -64,11 +65,11 @@ typedef struct {
     double mfu, hfu;
 } Result;
 
-static Result result_of(const Trainer *trainer, const Machine *machine) {
-    Profile *p = trainer->profile;
-    Result r = {.tokens = (double)(profile_steps(p) * trainer_tokens(trainer)),
+static Result result_of(const Timed *timed, const Machine *machine) {
+    Profile *p = timed->profile;
+    Result r = {.tokens = (double)(profile_steps(p) * timed_tokens(timed)),
                 .seconds = profile_step_seconds(p),
-                .formula = model_flops_per_token(trainer->subject->model),
+                .formula = model_flops_per_token(timed->subject->model),
                 .cost = profile_cost(p)};
     r.mfu = r.formula * r.tokens / r.seconds / machine->peak;
     r.hfu = (double)cost_flops(r.cost) / r.seconds / machine->peak;
@@ -109,26 +110,25 @@ static json_t *performance_json(const Profile *profile, const Machine *machine, 
                      profile_outside(profile) / steps, "ops", ops_json(profile));
 }
 
-static void write_report(const Trainer *trainer, const Machine *machine, const Result *r, int argc,
-                         char **argv) {
-    const Subject *s = trainer->subject;
+static void write_report(const Timed *timed, const Machine *machine, const Result *r, int argc, char **argv) {
+    const Subject *s = timed->subject;
     json_t *report = report_new("03_performance", argc, argv);
     report_set_integer(report, "devices", 1);
     report_set_integer(report, "threads_per_device", s->device->queue.threads);
     report_set_integer(report, "parameters", params_count(&s->model->params));
     report_set_integer(report, "matmul_parameters", params_matmul_count(&s->model->params));
     report_set_real(report, "flops_per_token", r->formula);
-    report_set_integer(report, "steps", profile_steps(trainer->profile));
+    report_set_integer(report, "steps", profile_steps(timed->profile));
     report_set_integer(report, "tokens", (int64_t)r->tokens);
     report_set_real(report, "wall_s", r->seconds);
     report_set_real(report, "tokens_per_s", r->tokens / r->seconds);
     report_set_real(report, "peak_gflops", 1e-9 * machine->peak);
     report_set_real(report, "mfu", r->mfu);
-    report_set_real(report, "loss", trainer->loss);
+    report_set_real(report, "loss", timed->loss);
     report_set_real(report, "entropy_floor", s->data->entropy_floor);
     report_set_real(report, "trigram_loss", s->data->trigram_loss);
     report_set(report, "memory", report_memory(&s->device->memory, 1));
-    json_object_set_new(report, "performance", performance_json(trainer->profile, machine, r));
+    json_object_set_new(report, "performance", performance_json(timed->profile, machine, r));
     report_write(report, settings.run.output_dir);
     json_decref(report);
 }
@@ -144,7 +144,7 @@ static double account(Dataset *data, int argc, char **argv) {
     print_banner(c, params_count(&subject.model->params), subject.device, data, 1e-9 * machine.peak);
     if (fitted) printf("            %s\n", fitted);
     free(fitted);
-    Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
+    Timed timed = timed_new(&subject, c->micro_batch, c->num_microbatches);
     begin("what the machine can do");
     machine_print(&machine, subject.device->queue.threads);
     char *picture = in_folder("bandwidth.png"), *roofline = in_folder("roofline.png");
@@ -152,24 +152,24 @@ static double account(Dataset *data, int argc, char **argv) {
 
     begin("a training step, again and again");
     Trace *trace = settings.trace ? trace_new(c->output_dir) : NULL;
-    trainer.profile = profile_new(subject.device, trainer.tape, machine_roof, &machine, trace);
-    measure_steps(&trainer);
+    timed.profile = profile_new(subject.device, timed.tape, machine_roof, &machine, trace);
+    measure_steps(&timed);
     trace_close(trace);
 
-    Result result = result_of(&trainer, &machine);
+    Result result = result_of(&timed, &machine);
     begin("what a step computes");
     print_counts(subject.model, &result);
     begin("where its time goes");
-    print_phases(trainer.profile);
+    print_phases(timed.profile);
     printf("\n");
-    print_ops(trainer.profile);
-    draw_roofline(trainer.profile, &machine, roofline);
+    print_ops(timed.profile);
+    draw_roofline(timed.profile, &machine, roofline);
     begin("how much of the machine it uses");
     print_utilisation(&result, &machine);
-    write_report(&trainer, &machine, &result, argc, argv);
+    write_report(&timed, &machine, &result, argc, argv);
 
-    profile_delete(trainer.profile);
-    trainer_free(&trainer);
+    profile_delete(timed.profile);
+    timed_free(&timed);
     subject_free(&subject);
     free(picture);
     free(roofline);
@@ -192,6 +192,7 @@ int main(int argc, char **argv) {
     Config *c = &settings.run;
     machine_refuse_many_processes();
     Dataset *data = corpus_open(c->data_dir, c->pad, c->model.T, c->seed);
+    data->train_windows = c->train_windows;
     if (c->print_data) return show_data(data, c->model.T), 0;
     model_fit_vocabulary(&c->model, data);
     if (c->print_model) {
@@ -202,6 +203,7 @@ int main(int argc, char **argv) {
     }
     file_make_folder(c->output_dir);
     file_lock_folder(c->output_dir, "wait until it is done, or choose another --output-dir");
+    args_save(c);
     interrupt_install();
     if (settings.mistakes) {
         take_few_windows(c);

@@ -76,34 +76,34 @@ static Tensor matrix(Device *device, int64_t rows, int64_t columns) {
 /* ---- too many threads ---- */
 
 typedef struct {
-    Trainer *trainer;
+    Timed *timed;
     int threads;
 } Threads;
 
 static void step_with_threads(void *context) {
     const Threads *t = context;
-    t->trainer->subject->device->queue.threads = t->threads;
+    t->timed->subject->device->queue.threads = t->threads;
     omp_set_num_threads(t->threads);
-    trainer_step(t->trainer);
+    timed_step(t->timed);
 }
 
 static void too_many_threads(const Config *c, Dataset *data, double seconds) {
     enum { VARIANTS = 3 };
     Subject subject = subject_new(c, data);
-    Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
+    Timed timed = timed_new(&subject, c->micro_batch, c->num_microbatches);
     int all = subject.device->queue.threads;
-    Threads threads[VARIANTS] = {{&trainer, all}, {&trainer, 2 * all}, {&trainer, 4 * all}};
+    Threads threads[VARIANTS] = {{&timed, all}, {&timed, 2 * all}, {&timed, 4 * all}};
     Variant v[VARIANTS];
     for (int i = 0; i < VARIANTS; i++)
         v[i] = variant(xprintf("%s threads", i == 0   ? "as many"
                                              : i == 1 ? "twice as many"
                                                       : "four times as many"),
-                       step_with_threads, &threads[i], (double)trainer_tokens(&trainer));
+                       step_with_threads, &threads[i], (double)timed_tokens(&timed));
     char *title = xprintf("a training step; the machine gives %d threads", all);
     compare(title, "tokens/s", v, VARIANTS, seconds);
     free(title);
     omp_set_num_threads(all);
-    trainer_free(&trainer);
+    timed_free(&timed);
     subject_free(&subject);
 }
 
@@ -264,8 +264,8 @@ static void small_free(Small *s) {
 /* The moments as they are, for ever: like those of a token that never occurs. */
 static void small_update(void *context) {
     Small *s = context;
-    AdamwStep step = {.beta1 = 0.9999999, .beta2 = 0.9999999, .eps = 1e-8, .clip = 1, .step = 1};
-    s->device->kernels->adamw(&s->device->queue, &s->w, &s->g, &s->m, &s->v, &step);
+    AdamwStep step = {.beta1 = 0.9999999, .beta2 = 0.9999999, .eps = 1e-8, .step = 1};
+    s->device->kernels->adamw(&s->device->queue, &s->w, &s->g, &s->m, &s->v, NULL, &step);
 }
 
 static void small_product(void *context) {

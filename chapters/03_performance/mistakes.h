@@ -4,7 +4,7 @@
 #ifndef MISTAKES_H
 #define MISTAKES_H
 
-#include "chapters/03_performance/trainer.h"
+#include "chapters/03_performance/timed.h"
 
 /* Tables on stdout; each takes about `seconds` for each of its lines. */
 void mistakes_measure(const Config *config, Dataset *data, double seconds);

@@ -39,13 +39,13 @@ static void measure_point(const Config *c, Dataset *data, double seconds, Curve 
     if (i && micro_batch == windows && !(more * curve->peak_bytes[i - 1] <= memory_limit(c))) return;
 
     Subject subject = subject_new(c, data);
-    Trainer trainer = trainer_new(&subject, micro_batch, windows / micro_batch);
-    trainer_step(&trainer); /* warms up: memory comes into being when it is first touched */
-    curve->step[i] = trainer_time(&trainer, seconds);
-    curve->tokens_per_s[i] = (double)trainer_tokens(&trainer) / curve->step[i];
+    Timed timed = timed_new(&subject, micro_batch, windows / micro_batch);
+    timed_step(&timed); /* warms up: memory comes into being when it is first touched */
+    curve->step[i] = timed_median(&timed, seconds);
+    curve->tokens_per_s[i] = (double)timed_tokens(&timed) / curve->step[i];
     curve->window_ms[i] = 1e3 * curve->step[i] / (double)windows;
     curve->peak_bytes[i] = (double)subject.device->memory.joint_peak;
-    trainer_free(&trainer);
+    timed_free(&timed);
     subject_free(&subject);
 }
 
@@ -131,18 +131,18 @@ void sweep_threads(const Config *c, Dataset *data, double seconds) {
         Subject subject = subject_new(c, data);
         subject.device->queue.threads = n;
         omp_set_num_threads(n);
-        Trainer trainer = trainer_new(&subject, c->micro_batch, c->num_microbatches);
-        trainer_step(&trainer);
+        Timed timed = timed_new(&subject, c->micro_batch, c->num_microbatches);
+        timed_step(&timed);
         threads[count] = n;
-        tokens_per_s[count] = (double)trainer_tokens(&trainer) / trainer_time(&trainer, seconds);
+        tokens_per_s[count] = (double)timed_tokens(&timed) / timed_median(&timed, seconds);
         ideal[count] = n * tokens_per_s[0];
-        double peak = machine_peak_gflops(subject.device);
+        double peak = machine_peak_gflops(subject.device, TYPE_REAL);
         printf("%7d %13.0f %9.0f %8.2f %8.0f%% %7.1f\n", n, peak, tokens_per_s[count],
                tokens_per_s[count] / tokens_per_s[0], 100 * tokens_per_s[count] / ideal[count],
                1e-7 * model_flops_per_token(subject.model) * tokens_per_s[count] / peak);
         fflush(stdout);
         count++;
-        trainer_free(&trainer);
+        timed_free(&timed);
         subject_free(&subject);
     }
     omp_set_num_threads(all);

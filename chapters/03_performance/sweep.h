@@ -2,7 +2,7 @@
 #ifndef SWEEP_H
 #define SWEEP_H
 
-#include "chapters/03_performance/trainer.h"
+#include "chapters/03_performance/timed.h"
 
 /* 8 to 256 windows a step, in micro-batches of the size given and in a single one: throughput and time for
  * each window, in a table and in two pictures. A point takes about `seconds`; one whose step would take more

@@ -18,12 +18,12 @@ typedef void Run(Comm *comm, Queue *q, const void *in, void *out, void *scratch,
         (void)in, (void)scratch;                                                                             \
         call;                                                                                                \
     }
-RUN(all_reduce, comm_all_reduce(comm, q, in, out, count, TYPE_F32, REDUCE_SUM))
-RUN(all_gather, comm_all_gather(comm, q, in, out, count / comm->size, TYPE_F32))
-RUN(reduce_scatter, comm_reduce_scatter(comm, q, in, out, count / comm->size, TYPE_F32, REDUCE_SUM))
-RUN(all_to_all, comm_all_to_all(comm, q, in, out, count / comm->size, TYPE_F32))
-RUN(own_ring, ring_all_reduce(comm, q, out, scratch, count, TYPE_F32))
-RUN(own_tree, tree_all_reduce(comm, q, out, scratch, count, TYPE_F32))
+RUN(all_reduce, comm_all_reduce(comm, q, in, out, count, TYPE_REAL, REDUCE_SUM))
+RUN(all_gather, comm_all_gather(comm, q, in, out, count / comm->size, TYPE_REAL))
+RUN(reduce_scatter, comm_reduce_scatter(comm, q, in, out, count / comm->size, TYPE_REAL, REDUCE_SUM))
+RUN(all_to_all, comm_all_to_all(comm, q, in, out, count / comm->size, TYPE_REAL))
+RUN(own_ring, ring_all_reduce(comm, q, out, scratch, count, TYPE_REAL))
+RUN(own_tree, tree_all_reduce(comm, q, out, scratch, count, TYPE_REAL))
 
 static const struct {
     const char *name, *key;
@@ -61,14 +61,26 @@ static double predicted(const Costs *costs, int method, double bytes) {
 
 /* ---- measuring ---- */
 
+/* Zeros on this device: in, out and scratch. */
+enum { BUFFERS = 3 };
+static void buffers_new(const Lesson *lesson, int64_t count, Tensor buffers[BUFFERS]) {
+    real *zeros = xcalloc((size_t)count, sizeof *zeros);
+    for (int i = 0; i < BUFFERS; i++) {
+        buffers[i] = tensor_new(lesson->device, MEMORY_COMMUNICATION, "message", TYPE_REAL, SHAPE(count));
+        tensor_write(&buffers[i], 0, count, zeros);
+    }
+    free(zeros);
+}
+
 /* Seconds of one call, on the device where it takes longest. Small calls are repeated. */
-static double time_calls(const Lesson *lesson, int method, void *buffers[3], int64_t count) {
+static double time_calls(const Lesson *lesson, int method, const Tensor buffers[BUFFERS], int64_t count) {
     Queue *q = &lesson->device->queue;
     int calls = (int)max64(min64((64 << 10) / count, 20), 1);
     comm_barrier(lesson->console, q);
     double began = queue_now(q);
     for (int i = 0; i < calls; i++)
-        methods[method].run(lesson->world, q, buffers[0], buffers[1], buffers[2], count);
+        methods[method].run(lesson->world, q, buffers[0].data, buffers[1].data, buffers[2].data, count);
+    device_sync(lesson->device, q); /* a GPU is given its work, and does it later */
     return lesson_largest(lesson, queue_now(q) - began) / calls;
 }
 
@@ -76,13 +88,13 @@ Costs costs_measure(const Lesson *lesson, int64_t largest, int tries) {
     enum { SMALLEST = 1 << 10, TIMES = 4 };
     int n = lesson->world->size;
     Costs costs = {.n = n};
-    size_t room = (size_t)largest + (size_t)n * sizeof(float);
-    void *buffers[3] = {xcalloc(room, 1), xcalloc(room, 1), xcalloc(room, 1)};
+    Tensor buffers[BUFFERS];
+    buffers_new(lesson, largest / (int64_t)sizeof(real) + n, buffers);
     double *seconds = xmalloc((size_t)tries * sizeof *seconds);
     for (int64_t bytes = SMALLEST; bytes <= largest && costs.sizes < COST_SIZES; bytes *= TIMES) {
-        int64_t count = ceil_div(bytes / (int64_t)sizeof(float), n) * n; /* n divides it */
+        int64_t count = ceil_div(bytes / (int64_t)sizeof(real), n) * n; /* n divides it */
         int s = costs.sizes++;
-        costs.bytes[s] = count * (int64_t)sizeof(float);
+        costs.bytes[s] = count * (int64_t)sizeof(real);
         for (int m = 0; m < METHODS; m++) {
             time_calls(lesson, m, buffers, count); /* warms up */
             for (int t = 0; t < tries; t++) seconds[t] = time_calls(lesson, m, buffers, count);
@@ -91,7 +103,7 @@ Costs costs_measure(const Lesson *lesson, int64_t largest, int tries) {
     }
     for (int m = 0; m < METHODS; m++)
         costs.fit[m] = costs_fit(steps_of(m, n), share_of(m, n), costs.sizes, costs.bytes, costs.seconds[m]);
-    for (int i = 0; i < 3; i++) free(buffers[i]);
+    for (int i = 0; i < BUFFERS; i++) tensor_free(&buffers[i]);
     free(seconds);
     return costs;
 }

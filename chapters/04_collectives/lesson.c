@@ -11,18 +11,21 @@
 void *lesson_gather(const Lesson *lesson, const void *mine, int64_t bytes) {
     ASSERT(bytes % 4 == 0);
     void *rows = xmalloc((size_t)(lesson->world->size * bytes));
-    comm_all_gather(lesson->console, &lesson->device->queue, mine, rows, bytes / 4, TYPE_I32);
+    Queue host = queue_of_host(&lesson->device->queue);
+    comm_all_gather(lesson->console, &host, mine, rows, bytes / 4, TYPE_I32);
     return rows;
 }
 
 double lesson_largest(const Lesson *lesson, double mine) {
-    comm_all_reduce(lesson->console, &lesson->device->queue, &mine, &mine, 1, TYPE_F64, REDUCE_MAX);
+    Queue host = queue_of_host(&lesson->device->queue);
+    comm_all_reduce(lesson->console, &host, &mine, &mine, 1, TYPE_F64, REDUCE_MAX);
     return mine;
 }
 
 int64_t lesson_total(const Lesson *lesson, int64_t mine) {
     double sum = (double)mine; /* exact up to 2^53 */
-    comm_all_reduce(lesson->console, &lesson->device->queue, &sum, &sum, 1, TYPE_F64, REDUCE_SUM);
+    Queue host = queue_of_host(&lesson->device->queue);
+    comm_all_reduce(lesson->console, &host, &sum, &sum, 1, TYPE_F64, REDUCE_SUM);
     return (int64_t)sum;
 }
 

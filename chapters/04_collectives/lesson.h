@@ -5,7 +5,8 @@
 #include "common/comm/mesh.h"
 
 /* Every device runs the program and makes the same calls; what only rank 0 is to print travels through `console`, a
- * group of the same devices, so that it can be left out of the account. */
+ * group of the same devices, so that it can be left out of the account. It is the host's: the parts of the lesson work on
+ * the memory of the device, and read from it what they show. */
 typedef struct {
     Comm *world, *console;
     Device *device;

@@ -20,6 +20,7 @@
 #include "chapters/04_collectives/moves.h"
 #include "common/comm/clock.h"
 #include "common/draw/pictures.h"
+#include "common/run/job.h"
 #include "common/run/machine.h"
 #include "common/run/report.h"
 
@@ -40,7 +41,7 @@ static const DeviceModel *clock_model(const Lesson *lesson) {
 
 typedef struct {
     char host[64];
-    int32_t threads, neighbours; /* others on its machine, with whom it shares memory */
+    int32_t threads, neighbours; /* of its host: others on its machine, with whom it shares memory */
 } Seat;
 
 static void list_devices(const Lesson *lesson) {
@@ -57,6 +58,7 @@ static void list_devices(const Lesson *lesson) {
         if (all[r].neighbours < others) snprintf(through, sizeof through, "messages");
         if (all[r].neighbours && all[r].neighbours < others)
             snprintf(through, sizeof through, "shared memory with %d, messages", all[r].neighbours);
+        if (lesson->world->on_device) snprintf(through, sizeof through, "NCCL");
         printf("%4d  %7d  %-33s  %s\n", r, all[r].threads, through, all[r].host);
     }
     free(all);
@@ -169,6 +171,7 @@ static Lesson lesson_new(void) {
     check_choices(lesson.world);
     lesson.device = machine_device(&choices.run);
     comm_account(lesson.world, lesson.device);
+    comm_on_device(lesson.world, job_device_calls(&choices.run));
     int columns = choices.tensor_size ? (int)choices.tensor_size : columns_for(lesson.world->size);
     lesson.mesh = mesh_new(lesson.world, (const int[MESH_AXES]){0, 1, columns});
     lesson.console = comm_split(lesson.world, 0, lesson.world->rank, "console");

@@ -1,7 +1,6 @@
 #include "chapters/04_collectives/playground.h"
 
 #include "common/comm/clock.h"
-#include "common/cpu/device_cpu.h"
 #include "common/tensor/kernels.h"
 #include "common/base/rng.h"
 
@@ -53,11 +52,13 @@ static void fill(Tensor *t, uint64_t seed, const char *name, int64_t number, int
     free(full);
 }
 
-/* The lesson's device, with an account of memory of its own. */
+/* The lesson's device once more: by the same clock, with an account of memory of its own, and a queue for what lies there. */
 static Device *lesson_device(const Lesson *lesson, int64_t budget) {
-    Device *device = device_new_cpu(budget);
-    device->kernels = lesson->device->kernels;
+    Device *device = device_new(lesson->device->kernels, lesson->device->backend, budget);
+    void *stream = device->queue.stream;
     device->queue = lesson->device->queue;
+    device->queue.device = device;
+    device->queue.stream = stream;
     return device;
 }
 
@@ -194,7 +195,8 @@ typedef struct {
 static Fingerprint fingerprint(const Lesson *lesson, const Stack *s) {
     double mine[2] = {sum_of_squares(&s->x[s->p->layers]) / s->t, 0};
     for (int64_t i = 0; i < 2 * s->p->layers; i++) mine[1] += sum_of_squares(&s->dw[i]) / s->d;
-    comm_all_reduce(lesson->console, s->q, mine, mine, 2, TYPE_F64, REDUCE_SUM);
+    Queue host = queue_of_host(s->q);
+    comm_all_reduce(lesson->console, &host, mine, mine, 2, TYPE_F64, REDUCE_SUM);
     return (Fingerprint){mine[0], mine[1]};
 }
 
@@ -206,11 +208,18 @@ typedef struct {
     double apart;
 } Agreement;
 
-/* Memory that is held is what was predicted, class by class; beyond that a product may hold a transposed weight while it
- * runs. */
+/* The most bytes that a product holds while it runs: on a CPU a transposed weight, on a GPU pieces of a sum. */
+static int64_t product_bytes(const Stack *s) {
+    int64_t h = s->k->matmul_scratch(s->q, s->b, s->F, s->D, false),
+            x = s->k->matmul_scratch(s->q, s->b, s->D, s->F, true),
+            dw = s->k->matmul_scratch(s->q, s->D, s->F, s->b, false);
+    return max64(max64(h, x), dw) * element_bytes(TYPE_REAL);
+}
+
+/* Memory that is held is what was predicted, class by class; beyond that a product's own while it runs. */
 static bool memory_is_right(const Stack *s, const int64_t predicted[MEMORY_CLASSES], int64_t all) {
     const MemoryUse *use = &s->device->memory;
-    bool right = use->joint_peak == all || use->joint_peak == all + s->D * s->F * element_bytes(TYPE_REAL);
+    bool right = use->joint_peak == all + product_bytes(s);
     for (int c = 0; c < MEMORY_CLASSES; c++) right &= use->now[c] == predicted[c];
     return right;
 }
@@ -229,6 +238,7 @@ static bool run(const Lesson *lesson, const Playground *p, const int degree[MESH
         double began = queue_now(s.q);
         forward(&s);
         backward(&s);
+        device_sync(s.device, s.q);
         double mine = lesson_largest(lesson, queue_now(s.q) - began);
         if (i >= 0) seconds[i] = mine;
         bytes = lesson_total(lesson, lesson_bytes(lesson) - bytes);

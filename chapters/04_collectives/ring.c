@@ -1,13 +1,31 @@
 #include "chapters/04_collectives/ring.h"
 
-/* sum += term; integers as unsigned ones, which wrap around where signed ones must not */
+#include "common/comm/clock.h"
+#include "common/tensor/kernels.h"
+
+/* On the device, by a kernel. By the model clock sums are free here as they are in the library, whose formula is that of the
+ * messages alone. */
+static void add_on_device(Queue *q, ElementType type, void *sum, const void *term, int64_t count) {
+    Tensor to = {.data = sum, .type = type, .shape = SHAPE(count), .device = q->device}, from = to;
+    from.data = (void *)(uintptr_t)term;
+    if (q->clock) clock_hold(q->clock, true);
+    q->device->kernels->accumulate(q, &from, &to);
+    if (q->clock) clock_hold(q->clock, false);
+}
+
+/* sum += term, (count) in the memory of the queue's device, or in the host's; there integers as unsigned ones, which wrap around where signed ones must not */
 #define ADD(T)                                                                                               \
     for (int64_t i = 0; i < count; i++) ((T *)sum)[i] += ((const T *)term)[i]
-static void add(ElementType type, void *sum, const void *term, int64_t count) {
+static void add(Queue *q, ElementType type, void *sum, const void *term, int64_t count) {
+    if (q && q->device) {
+        add_on_device(q, type, sum, term, count);
+        return;
+    }
     switch (type) {
     case TYPE_F32: ADD(float); break;
     case TYPE_F64: ADD(double); break;
     case TYPE_I32: ADD(uint32_t); break;
+    case TYPE_BF16: ASSERT(false); /* rounded once, a sum has other bits than rounded at each hop */
     }
 }
 
@@ -33,7 +51,7 @@ void ring_step(Comm *comm, Queue *q, void *data, void *scratch, int64_t count, E
         comm_start_send(comm, q, element(data, type, out.first), out.end - out.first, type, right);
     comm_recv(comm, q, summing ? scratch : mine, in.end - in.first, type, left);
     comm_wait(comm, q, sent);
-    if (summing) add(type, mine, scratch, in.end - in.first);
+    if (summing) add(q, type, mine, scratch, in.end - in.first);
 }
 
 void ring_all_reduce(Comm *comm, Queue *q, void *data, void *scratch, int64_t count, ElementType type) {
@@ -49,7 +67,7 @@ void tree_all_reduce(Comm *comm, Queue *q, void *data, void *scratch, int64_t co
     for (; bit < n && !(rank & bit); bit *= 2) { /* the sums of the children, nearest first ... */
         if (rank + bit >= n) continue;
         comm_recv(comm, q, scratch, count, type, rank + bit);
-        add(type, data, scratch, count);
+        add(q, type, data, scratch, count);
     }
     if (rank) { /* ... to the parent, and the sum of all from there */
         comm_send(comm, q, data, count, type, rank - bit);

@@ -8,7 +8,11 @@
  *
  * Both send 2 (n-1) S bytes in all, exactly, also when n does not divide the count. Every device of the group makes the
  * same call. The sums are the same on every device, but not those of comm_all_reduce to the last bit: that one adds in
- * rank order, a ring starts each slice at another device, a tree adds sums to sums. Integers wrap around. */
+ * rank order, a ring starts each slice at another device, a tree adds sums to sums.
+ *
+ * data and scratch lie where the calls of the queue have their memory (comm.h): on its device, as TYPE_REAL, where a kernel
+ * adds; or, where it has no device, in the host's. There integers are taken as well, and wrap around; bf16, which is to be
+ * rounded once, is not. */
 #ifndef RING_H
 #define RING_H
 

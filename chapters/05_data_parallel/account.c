@@ -43,6 +43,7 @@ void account_step_begin(Account *a, int64_t step) {
     timeline_clear(a->timeline);
     profile_step_begin(a->profile, step);
     a->before = spent_so_far(a->mesh);
+    a->queue_before = a->device->queue.counts;
     a->began = queue_now(&a->device->queue);
 }
 
@@ -51,6 +52,7 @@ double account_step_end(Account *a) {
     CommSpent now = spent_so_far(a->mesh);
     add_since(&a->comm, &a->before, &now);
     a->last = (CommSpent){0};
+    a->queue_last = queue_counts_since(&a->device->queue, a->queue_before);
     add_since(&a->last, &a->before, &now);
     a->seconds += seconds;
     a->steps++;
@@ -100,6 +102,8 @@ static void print_time(const Account *a) {
     }
     printf("%-22s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / whole, "");
     printf(modelled ? "\n" : "  %20.3f\n", per_step * sum.core_seconds);
+    if (a->device->backend->stamp && !modelled && !a->trace)
+        printf("these are times of the host, which issues a GPU's work: with --trace they are the GPU's\n");
     free(all);
 }
 
@@ -150,7 +154,8 @@ void account_report(const Account *a, const Result *result) {
     Comm *world = a->mesh->world;
     CommSpent spent = spent_so_far(a->mesh);
     json_t *memory = report_memory_of_all(world, &a->device->memory);
-    json_t *comm = report_comm(world, spent.counts), *seconds = seconds_of_devices(a);
+    json_t *comm = report_comm(world, spent.counts), *seconds = seconds_of_devices(a),
+           *queue = report_queue_of_all(world, &a->queue_last);
     json_t *report = report_new(result->chapter, result->argc, result->argv);
     double tokens = (double)(a->steps * c->global_batch * c->model.T), flops = result->flops_per_token;
     double time = c->clock == CLOCK_MODEL ? a->seconds : result->seconds;
@@ -167,6 +172,10 @@ void account_report(const Account *a, const Result *result) {
     report_set_real(report, "wall_s", result->seconds);
     if (c->clock == CLOCK_MODEL) report_set_real(report, "model_s", time);
     report_set_real(report, "tokens_per_s", tokens / time);
+    if (result->saves) {
+        report_set_integer(report, "saves", result->saves);
+        report_set_real(report, "save_s", result->save_seconds);
+    }
     report_set_real(report, "peak_gflops", result->peak_gflops);
     report_set_real(report, "mfu", flops * tokens / time * 1e-9 / result->peak_gflops);
     report_set_real(report, "loss", row->loss);
@@ -176,6 +185,7 @@ void account_report(const Account *a, const Result *result) {
     report_set_real(report, "trigram_loss", result->trigram_loss);
     report_set(report, "memory", memory);
     report_set(report, "comm", comm);
+    report_set(report, "queue", queue);
     report_set(report, "seconds", seconds);
     if (world->rank == 0) report_write(report, c->output_dir);
     json_decref(report);

@@ -24,9 +24,10 @@ typedef struct {
     Profile *profile;
     Trace *trace; /* NULL: none is wanted */
     Timeline *timeline;
-    double began;     /* the step, by the queue's clock */
-    CommSpent before; /* it began */
-    CommSpent last;   /* in the last step */
+    double began;                         /* the step, by the queue's clock */
+    CommSpent before;                     /* it began */
+    CommSpent last;                       /* in the last step */
+    QueueCounts queue_before, queue_last; /* likewise */
     /* sums over the steps alone, without evaluations and checkpoints: */
     int64_t steps;
     double seconds;
@@ -57,8 +58,10 @@ typedef struct {
     char **argv;
     int64_t parameters, matmul_parameters; /* of the whole model: a device may hold a part of it */
     double flops_per_token;
-    MetricsRow row;         /* the last one */
-    double seconds;         /* of this machine, evaluations and all */
+    MetricsRow row; /* the last one */
+    double seconds; /* of this machine, evaluations and all */
+    int64_t saves;  /* of checkpoints beside the training (run_save), and what training waited for them */
+    double save_seconds;
     double peak_gflops;     /* of all devices together */
     double bytes_per_token; /* of the targets that were evaluated */
     double entropy_floor, trigram_loss;

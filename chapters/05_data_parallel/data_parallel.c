@@ -146,13 +146,15 @@ BucketTimes data_parallel_times(const DataParallel *dp, int k) {
 void data_parallel_check(const DataParallel *dp) {
     uint64_t hash = 0;
     for (int i = 0; i < dp->params->count; i++) {
-        const Tensor *t = param_acquire(dp->params->items[i]);
-        hash = tensor_hash(t, hash);
-        param_release(dp->params->items[i]);
+        Param *p = dp->params->items[i];
+        param_acquire(p);
+        hash = tensor_hash(&p->data, hash); /* what is updated, also where ops get a copy */
+        param_release(p);
     }
     int n = dp->comm->size;
     uint64_t *all = xmalloc((size_t)n * sizeof *all);
-    comm_all_gather(dp->comm, queue(dp), &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
+    Queue host = queue_of_host(queue(dp));
+    comm_all_gather(dp->comm, &host, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
     for (int r = 1; r < n; r++)
         CHECK(all[r] == all[0], "every device must do the same with the same gradients",
               "rank %d and rank 0 of '%s' hold different parameters", r, dp->comm->name);

@@ -18,7 +18,7 @@ DpOptions dp_options_parse(int argc, char **argv, int devices) {
     Program program = {
         .about = "trains a MiniGPT on several devices, each with a slice of the batch",
         .example = "--overlap bucket --max-steps 200",
-        .groups = ARGS_ONE_DEVICE | ARGS_CLOCK | ARGS_OVERLAP,
+        .groups = ARGS_ONE_DEVICE | ARGS_DEVICES | ARGS_OVERLAP | ARGS_AHEAD | ARGS_DTYPE,
         .own = flags,
         .own_count = COUNT_OF(flags),
         .values = &options,

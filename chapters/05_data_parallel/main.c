@@ -65,6 +65,14 @@ static void resume(const Run *run, Replica *r) {
     replica_broadcast(r);
 }
 
+/* A new run with the weights of an older one. */
+static void load_parameters(const Run *run, Replica *r) {
+    if (run_speaks(run))
+        snapshot_load_parameters(run->config.load_parameters_path, NULL, &r->model->params,
+                                 run->data->tokenizer);
+    replica_broadcast(r);
+}
+
 static void print_gradients(const Config *c, const DataParallel *dp) {
     int buckets = data_parallel_buckets(dp);
     printf("  gradients %s a device, %d all-reduce%s a step, --overlap %s\n",
@@ -85,16 +93,20 @@ static void print_bytes(const Account *account, const Replica *r) {
 
 static void train_gpt(Run *run) {
     const Config *c = &run->config;
+    if (run_memory_ahead(run, &(MemoryAhead){.program = replica_dry})) return;
     run->mesh = mesh_new(run->job.world, (int[MESH_AXES]){0, 1, 1});
     Replica *r = replica_new(c, run->mesh.axis[MESH_DATA], run->job.device, run->data);
     run_take_folder(run);
-    if (c->resume) resume(run, r);
+    if (c->resume)
+        resume(run, r);
+    else if (c->load_parameters_path)
+        load_parameters(run, r);
     run_print_banner(run);
     print_gradients(c, r->dp);
     MetricsRow row = train(run, r);
     run_end(run, &row);
     if (run->account.steps > 0) print_bytes(&run->account, r);
-    run_print_result(run, &row);
+    run_print_result(run, &row, NULL);
     replica_delete(r);
     mesh_close(&run->mesh);
 }

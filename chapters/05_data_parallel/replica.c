@@ -1,5 +1,8 @@
 #include "chapters/05_data_parallel/replica.h"
 
+#include "common/comm/clock.h"
+#include "common/run/dry_run.h"
+
 #include <stdlib.h>
 
 Replica *replica_new(const Config *config, Comm *comm, Device *device, const Dataset *data) {
@@ -12,23 +15,18 @@ Replica *replica_new(const Config *config, Comm *comm, Device *device, const Dat
     r->dp = data_parallel_new(&r->model->params, comm, config->overlap, config->bucket_size);
     r->tape = tape_new(device, true);
     r->batch = batch_new(device, config->num_microbatches * config->micro_batch, config->model.T);
-    r->seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1));
+    r->numbers = step_numbers_new(device);
     return r;
 }
 
 void replica_delete(Replica *r) {
-    tensor_free(&r->seed);
+    step_numbers_free(&r->numbers);
     batch_free(&r->batch);
     tape_delete(r->tape);
     data_parallel_delete(r->dp);
     optimizer_delete(r->optimizer);
     model_delete(r->model);
     free(r);
-}
-
-static double sum_over_devices(Replica *r, double x) {
-    comm_all_reduce(r->comm, &r->device->queue, &x, &x, 1, TYPE_F64, REDUCE_SUM);
-    return x;
 }
 
 void replica_step(Replica *r, int64_t step, MetricsRow *row) {
@@ -38,11 +36,8 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     int64_t first = r->next_window + r->comm->rank * share; /* device d has the d-th slice */
     batch_load(&r->batch, r->data, SPLIT_TRAIN, first);
     profile_phase(r->profile, PHASE_REDUCE);
-    double real_tokens = sum_over_devices(r, (double)r->batch.real);
     /* the loss is a mean over the global batch, so that no device divides again */
-    tensor_set_scalar(&r->seed, 1.0 / real_tokens);
-
-    double loss = 0;
+    step_begin(&r->numbers, &r->batch, r->comm);
     for (int64_t i = 0; i < c->num_microbatches; i++) {
         profile_phase(r->profile, PHASE_FORWARD);
         Batch part = batch_rows(&r->batch, i * c->micro_batch, c->micro_batch);
@@ -51,24 +46,25 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
         Tensor *x = model_embed(r->model, r->tape, &part.ids, &pass);
         x = model_blocks(r->model, r->tape, x, 0, c->model.L, &pass);
         Tensor *sum = model_loss(r->model, r->tape, x, &part.targets);
-        loss += tensor_scalar(sum) / real_tokens;
+        step_add_loss(&r->numbers, sum);
 
         profile_phase(r->profile, PHASE_BACKWARD);
         /* in the last micro-batch it calls the data parallel code at each gradient */
-        tape_backward(r->tape, sum, &r->seed);
+        tape_backward(r->tape, sum, &r->numbers.seed);
         tape_reset(r->tape);
     }
     profile_phase(r->profile, PHASE_REDUCE);
     data_parallel_finish(r->dp);
-    row->loss = sum_over_devices(r, loss);
+    step_sum_loss(&r->numbers, r->comm);
 
     profile_phase(r->profile, PHASE_CLIP); /* from here on every device does the same with the same numbers */
-    row->grad_norm = optimizer_grad_norm(r->optimizer);
-    Pass pass = {.training = true, .first_sample = first};
-    check_finite(r->model, &r->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm, r->comm);
+    step_clip(&r->numbers, r->optimizer, &(NormGroups){0}, c->grad_clip);
     profile_phase(r->profile, PHASE_OPTIMIZER);
     row->lr = schedule_lr(c, step);
-    optimizer_step(r->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
+    optimizer_step(r->optimizer, row->lr, &r->numbers.clip);
+    step_read(&r->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
+    Pass pass = {.training = true, .first_sample = first};
+    check_finite(r->model, &r->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm, r->comm);
     profile_phase(r->profile, PHASE_NONE);
     r->next_window += c->global_batch;
 }
@@ -79,7 +75,8 @@ static void broadcast(Replica *r, const Tensor *t) {
 
 void replica_broadcast(Replica *r) {
     int64_t position[] = {r->optimizer->step, r->next_window};
-    comm_broadcast(r->comm, &r->device->queue, position, 2 * COUNT_OF(position), TYPE_I32, 0); /* halves */
+    Queue host = queue_of_host(&r->device->queue);
+    comm_broadcast(r->comm, &host, position, 2 * COUNT_OF(position), TYPE_I32, 0); /* halves */
     r->optimizer->step = position[0];
     r->next_window = position[1];
     for (int i = 0; i < r->model->params.count; i++) {
@@ -87,4 +84,28 @@ void replica_broadcast(Replica *r) {
         broadcast(r, &r->optimizer->m[i]);
         broadcast(r, &r->optimizer->v[i]);
     }
+    params_changed(&r->model->params);
+}
+
+/* ---- ahead of a run ---- */
+
+static void evaluate_dry(Replica *r) {
+    evaluate(r->model, r->data, dry_windows(&r->config, r->data), r->config.micro_batch, r->comm);
+}
+
+double replica_dry(const Config *c, Comm *world, Device *device, const Dataset *data) {
+    Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, 1});
+    Replica *r = replica_new(c, mesh.axis[MESH_DATA], device, data);
+    double seconds = 0;
+    evaluate_dry(r);
+    for (int64_t step = 0; step < dry_steps(c); step++) {
+        MetricsRow row;
+        double began = queue_now(&device->queue);
+        replica_step(r, step, &row);
+        seconds = queue_now(&device->queue) - began;
+    }
+    evaluate_dry(r);
+    replica_delete(r);
+    mesh_close(&mesh);
+    return seconds;
 }

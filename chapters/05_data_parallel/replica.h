@@ -6,7 +6,7 @@
 #include "common/model/batch.h"
 #include "common/comm/mesh.h"
 #include "common/run/metrics.h"
-#include "common/model/optim.h"
+#include "common/model/step_numbers.h"
 #include "common/run/profile.h"
 
 typedef struct {
@@ -19,7 +19,7 @@ typedef struct {
     DataParallel *dp;
     Tape *tape;
     Batch batch; /* this device's slice of the global one */
-    Tensor seed;
+    StepNumbers numbers;
     Profile *profile;    /* NULL: nobody looks */
     int64_t next_window; /* windows trained on so far, by all devices: the next step begins with this one */
 } Replica;
@@ -34,5 +34,8 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row);
 
 /* Weights and moments of rank 0, the steps that were made and the windows they took, for everyone: rank 0 has read a checkpoint. */
 void replica_broadcast(Replica *r);
+
+/* All of it, from the mesh on, for a device that only counts (common/run/dry_run.h). */
+double replica_dry(const Config *config, Comm *world, Device *device, const Dataset *data);
 
 #endif

@@ -3,6 +3,7 @@
 #include "chapters/02_minigpt/prompt.h"
 #include "chapters/02_minigpt/show_data.h"
 #include "common/base/interrupt.h"
+#include "common/config/args.h"
 #include "common/draw/loss_plot.h"
 #include "common/draw/pictures.h"
 #include "common/model/batch.h"
@@ -10,6 +11,7 @@
 #include "common/run/checkpoint.h"
 #include "datasets/corpus.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -35,7 +37,8 @@ bool run_speaks(const Run *run) { return run->job.world->rank == 0; }
 static void open_data(Run *run) {
     Config *c = &run->config;
     run->data = corpus_open_unmeasured(c->data_dir, c->pad, c->model.T, c->seed);
-    if (run_speaks(run)) data_measure(run->data); /* the others say nothing of it */
+    run->data->train_windows = c->train_windows;
+    if (run_speaks(run) && !c->print_memory) data_measure(run->data); /* the others say nothing of it */
     model_fit_vocabulary(&c->model, run->data);
 }
 
@@ -58,15 +61,20 @@ bool run_answer(Run *run) {
     return c->print_data || c->print_model;
 }
 
+bool run_memory_ahead(const Run *run, const MemoryAhead *ahead) {
+    return memory_ahead(ahead, &run->config, run->job.world, run->job.device, run->data);
+}
+
 void run_take_folder(const Run *run) {
     const char *folder = run->config.output_dir;
     if (!run_speaks(run)) return;
     file_make_folder(folder);
     file_lock_folder(folder, "wait until it is done, or choose another --output-dir");
+    args_save(&run->config);
 }
 
 void run_print_banner(Run *run) {
-    run->peak_gflops = job_peak_gflops(run->job.world, run->job.device);
+    run->peak_gflops = job_peak_gflops(run->job.world, run->job.device, model_type(&run->config.model));
     job_print_mesh(&run->mesh);
     print_banner(&run->config, run->parameters, run->job.device, run->data, run->peak_gflops);
 }
@@ -128,11 +136,25 @@ void run_fill_row(const Run *run, MetricsRow *row, int64_t step, int64_t next_wi
 
 bool run_every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
 
+void run_save(Run *run, Saver *saver, int64_t step, int64_t next_window, bool done) {
+    if (!done && !run_every(run->config.save_interval, step)) return;
+    double began = now_seconds();
+    saver_save(saver, next_window);
+    run->save_seconds += now_seconds() - began;
+    run->saves++;
+}
+
 void run_row(Run *run, const MetricsRow *row, bool done) {
     if (!run_speaks(run)) return;
     metrics_write(run->metrics, row);
     progress_step(run->progress, row);
     if (run_every(run->config.log_interval, row->step) && !done) draw_loss(run, true);
+}
+
+void run_sample(const Run *run, int64_t step, const Str *text, bool ended) {
+    char *title = xprintf("a sample at step %" PRId64 "%s", step, ended ? "" : " (cut)");
+    progress_text(run->progress, title, text->data ? text->data : "", text->count);
+    free(title);
 }
 
 /* ---- the end ---- */
@@ -150,6 +172,8 @@ void run_end(Run *run, const MetricsRow *row) {
                      .flops_per_token = run->flops_per_token,
                      .row = *row,
                      .seconds = seconds,
+                     .saves = run->saves,
+                     .save_seconds = run->save_seconds,
                      .peak_gflops = run->peak_gflops,
                      .bytes_per_token = run->bytes_per_token,
                      .entropy_floor = run->data->entropy_floor,
@@ -159,10 +183,10 @@ void run_end(Run *run, const MetricsRow *row) {
     account_end(&run->account);
 }
 
-void run_print_result(const Run *run, const MetricsRow *row) {
+void run_print_result(const Run *run, const MetricsRow *row, const char *look) {
     if (run_speaks(run)) {
         draw_loss(run, false);
         print_result(run->data, row->val_loss, run->bytes_per_token);
     }
-    pictures_print_place(run->config.output_dir, "checkpoints", NULL);
+    pictures_print_place(run->config.output_dir, "checkpoints", look);
 }

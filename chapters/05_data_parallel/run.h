@@ -9,7 +9,9 @@
 #include "chapters/05_data_parallel/account.h"
 #include "common/data/data.h"
 #include "common/run/job.h"
+#include "common/run/memory_ahead.h"
 #include "common/run/progress.h"
+#include "common/run/saver.h"
 
 typedef struct {
     const char *chapter, *title; /* of its report; of the picture of its loss */
@@ -27,6 +29,8 @@ typedef struct {
     Metrics *metrics;       /* NULL: another rank writes */
     Progress *progress;
     Account account;
+    int64_t saves; /* run_save: how often, and for how long training has stood still for it */
+    double save_seconds;
 } Run;
 
 /* devices: as job_open has it. The run must stay where it is from run_begin on. */
@@ -38,9 +42,12 @@ bool run_speaks(const Run *run);
  * ends. False: the data is open, and the model has its vocabulary. */
 bool run_answer(Run *run);
 
+/* True: --print-memory has been answered, and the program ends. Ends it with status 2 where --device-memory would not do. */
+bool run_memory_ahead(const Run *run, const MemoryAhead *ahead);
+
 /* ---- a training; run->mesh is the program's to make and to close ---- */
 
-/* The output folder is there, and no other program's. */
+/* The output folder is there, no other program's, and holds the configuration (run.conf). */
 void run_take_folder(const Run *run);
 /* The mesh, then device, model, data and batch. Measures the peak. */
 void run_print_banner(Run *run);
@@ -61,15 +68,19 @@ bool run_done(const Run *run, int64_t step);
 void run_fill_row(const Run *run, MetricsRow *row, int64_t step, int64_t next_window, double seconds);
 /* The row to loss.csv and to the eye, and the curve anew. */
 void run_row(Run *run, const MetricsRow *row, bool done);
+/* Text by the model as it is after this step; ended: by the model itself. */
+void run_sample(const Run *run, int64_t step, const Str *text, bool ended);
 /* An interval has passed; 0: never. */
 bool run_every(int64_t interval, int64_t step);
+/* Every device writes what it holds of a checkpoint, when --save-interval has passed or the run is done. */
+void run_save(Run *run, Saver *saver, int64_t step, int64_t next_window, bool done);
 
 /* ---- the end ---- */
 
 /* The report, the timeline, and where the time went. row: the last one. */
 void run_end(Run *run, const MetricsRow *row);
-/* What came out, drawn and said, and where it is. */
-void run_print_result(const Run *run, const MetricsRow *row);
+/* What came out, drawn and said, and where it is. look: the picture to look at first; NULL: any. */
+void run_print_result(const Run *run, const MetricsRow *row, const char *look);
 void run_close(Run *run);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "chapters/05_data_parallel/replica.h"
 #include "common/comm/clock.h"
-#include "common/cpu/device_cpu.h"
+#include "common/run/machine.h"
 #include "common/draw/plots.h"
 #include "common/run/report.h"
 
@@ -49,10 +49,8 @@ static Point measure(const Config *config, Comm *comm, Dataset *data, int64_t wi
     c.num_microbatches = 1;
     c.micro_batch = windows;
     c.global_batch = windows * comm->size;
-    Device *device = device_new_cpu(c.device_memory);
-    device->queue.openblas = c.gemm == GEMM_OPENBLAS;
     Clock clock;
-    clock_attach(device, &clock, device_model(c.device_model));
+    Device *device = machine_clock_device(&c, c.device_memory, &clock, device_model(c.device_model));
     Replica *r = replica_new(&c, comm, device, data);
     r->profile = profile_new(device, NULL, NULL, NULL, NULL);
     MetricsRow row;

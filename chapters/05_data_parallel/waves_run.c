@@ -55,8 +55,9 @@ static double fit_step(Fit *f, int64_t step) {
         tape_reset(f->tape);
     }
     data_parallel_finish(f->dp);
-    comm_all_reduce(f->comm, &f->device->queue, &loss, &loss, 1, TYPE_F64, REDUCE_SUM);
-    optimizer_step(f->optimizer, schedule_lr(&f->config, step), 1);
+    Queue host = queue_of_host(&f->device->queue);
+    comm_all_reduce(f->comm, &host, &loss, &loss, 1, TYPE_F64, REDUCE_SUM);
+    optimizer_step(f->optimizer, schedule_lr(&f->config, step), NULL);
     return loss;
 }
 

@@ -3,18 +3,40 @@
 #include "chapters/07_fsdp/unit.h"
 #include "common/model/activation_bytes.h"
 
-enum { REAL_BYTES = sizeof(real) };
+#include <string.h>
+
+enum { REAL_BYTES = sizeof(real), NARROW_BYTES = 2 };
+
+/* What a gathered element takes. */
+static int64_t gathered_bytes(const Fsdp *f) { return gathers_narrow(f) ? NARROW_BYTES : REAL_BYTES; }
+
+/* In bf16: of the matrices, of which ops have a copy, or of the others. */
+static int64_t elements_of(const Model *m, bool matrices) {
+    int64_t sum = 0;
+    for (int i = 0; i < m->params.count; i++)
+        if (param_is_matrix(m->params.items[i]) == matrices) sum += tensor_count(&m->params.items[i]->data);
+    return sum;
+}
+
+/* Whether unit `first` of the order is still held when the next one is asked for: a look-up reads both of its tables at once. */
+static bool held_with_next(const Fsdp *f, const int *order, int count, int first) {
+    return first + 1 < count && strcmp(f->units[order[first]].name, "token") == 0 &&
+           strcmp(f->units[order[first + 1]].name, "position") == 0;
+}
 
 /* What stage 3 gathers in a pass, of all devices of a group: bytes. A unit that the pass comes to is gathered, unless it was
- * one of the `prefetch` next ones at every step since it was there last. */
+ * one of the `prefetch` next ones at every step since it was held last. */
 static double gathered(const Fsdp *f) {
     double bytes = 0;
-    for (int i = 0; i < f->order_count; i++) {
-        const Unit *u = &f->units[f->order[i]];
+    const int *order = f->forward_alone ? f->other_order : f->order;
+    int count = f->forward_alone ? f->other_count : f->order_count;
+    for (int i = 0; i < count; i++) {
+        const Unit *u = &f->units[order[i]];
         int before = i - 1;
-        while (before >= 0 && f->order[before] != f->order[i]) before--;
+        while (before >= 0 && order[before] != order[i]) before--;
+        if (before >= 0) before += held_with_next(f, order, count, before);
         bool still_there = before >= 0 && i - before <= f->options.prefetch + 1;
-        if (!u->kept && !still_there) bytes += (double)unit_count(f, u) * REAL_BYTES;
+        if (!u->kept && !still_there) bytes += (double)(unit_count(f, u) * gathered_bytes(f));
     }
     return bytes;
 }
@@ -47,12 +69,13 @@ Forecast forecast_of(const Sharded *s) {
     const Config *c = &s->config;
     int64_t n = s->shards->size, own_weights = 0, own_gradients = 0, updated = 0;
     double groups = s->copies->size, m = (double)c->num_microbatches, kept = 0;
+    double passes = s->model->before_pass ? m : 1; /* a pipeline's step is one, whatever goes through it */
     for (int k = 0; k < f->unit_count; k++) {
         const Unit *u = &f->units[k];
         own_weights += u->shard;
         for (int use = 0; use < PARAM_MAX_USES; use++)
             if (u->grad[use].params) own_gradients += u->shard;
-        if (u->kept) kept += (double)unit_count(f, u) * REAL_BYTES;
+        if (u->kept) kept += (double)(unit_count(f, u) * gathered_bytes(f));
     }
     for (int i = 0; i < s->optimizer->params->count; i++)
         updated += tensor_count(&s->optimizer->params->items[i]->data);
@@ -61,18 +84,21 @@ Forecast forecast_of(const Sharded *s) {
     int64_t early = whole_gradients && c->num_microbatches > 1 ? largest_gradient(s) : 0;
     double W = (double)(n * own_weights * REAL_BYTES), G = (double)(n * own_gradients * REAL_BYTES),
            once = groups * (double)(n - 1);
+    bool narrow = f->params->type == TYPE_BF16;
+    int64_t copies = narrow && stage < 3 ? elements_of(s->model, true) * NARROW_BYTES : 0,
+            vectors = narrow && stage == 3 ? elements_of(s->model, false) * REAL_BYTES : 0;
     double numbers = 2 * (groups * (double)n - 1) * 2 * sizeof(double) +
                      (stage ? 2 * once * (double)s->optimizer->params->square_blocks * sizeof(double) : 0);
     return (Forecast){
-        .parameters = (stage < 3 ? n : 1) * own_weights * REAL_BYTES,
+        .parameters = (stage < 3 ? n : 1) * own_weights * REAL_BYTES + copies + vectors,
         .gradients = ((whole_gradients ? n : 1) * own_gradients + early) * REAL_BYTES,
         .optimizer = moments * updated * REAL_BYTES,
         .activations = activations(s),
-        .all_reduce =
-            numbers + (stage == 0 ? 2 * once * G : 0) + 2 * (groups - 1) * (stage == 0 ? (double)n : 1) * G,
+        .all_reduce = numbers + 2 * once * (double)vectors + (stage == 0 ? 2 * once * G : 0) +
+                      2 * (groups - 1) * (stage == 0 ? (double)n : 1) * G,
         .all_gather = stage == 0  ? 0
                       : stage < 3 ? once * W
-                                  : once * (m * gathered(f) + kept),
+                                  : once * (passes * gathered(f) + kept),
         .reduce_scatter = stage == 0 ? 0 : once * G * (whole_gradients ? 1 : m),
     };
 }

@@ -14,6 +14,9 @@
  *                 reduce-scatter   stage 1: c (n-1) G; 2 and 3: m times that
  *                 all-reduce       stage 0: 2 c (n-1) G; between groups: 2 (c-1) G; and the numbers of the step: tokens and
  *                                  loss, the norm's sums
+ *
+ * In bf16: stages 0 to 2 keep a copy of the matrices, of 2 bytes an element; stage 3 keeps all vectors on each device, of
+ * V bytes, gathers 2 bytes an element, and all-reduces 2 c (n-1) V.
  */
 typedef struct {
     int64_t parameters, gradients, optimizer, activations; /* bytes on this device, at their peak */

@@ -18,18 +18,16 @@ static int unit_name_length(const char *name) {
     return (int)((end > dot + 1 && *end == '.' ? end : dot) - name);
 }
 
-static bool in_unit(const Unit *u, const Param *p) {
+static bool in_unit(const char *unit, const Param *p) {
     int length = unit_name_length(p->name);
-    return (int)strlen(u->name) == length && strncmp(u->name, p->name, (size_t)length) == 0;
+    return (int)strlen(unit) == length && strncmp(unit, p->name, (size_t)length) == 0;
 }
 
 /* Each parameter begins at a block of the gradient's norm, and a shard is a whole number of them. */
-static int64_t blocks_of(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
-
 static void add_to_unit(Fsdp *f, int index) {
     Param *p = f->params->items[index];
     Unit *u = f->unit_count ? &f->units[f->unit_count - 1] : NULL;
-    if (!u || !in_unit(u, p)) {
+    if (!u || !in_unit(u->name, p)) {
         f->units = xrealloc(f->units, (size_t)(f->unit_count + 1) * sizeof *f->units);
         u = &f->units[f->unit_count++];
         *u = (Unit){.name = xprintf("%.*s", unit_name_length(p->name), p->name), .first_param = index};
@@ -37,7 +35,7 @@ static void add_to_unit(Fsdp *f, int index) {
     f->unit_of[index] = f->unit_count - 1;
     u->first = xrealloc(u->first, (size_t)(u->params + 1) * sizeof *u->first);
     u->first[u->params++] = u->shard; /* until all are there: the elements of those before it */
-    u->shard += blocks_of(p) * SQUARES_BLOCK;
+    u->shard += param_square_blocks(p) * SQUARES_BLOCK;
     for (int use = 0; use < p->uses; use++) u->grad[use].params++;
 }
 
@@ -49,19 +47,35 @@ static void cut_units(Fsdp *f) {
         f->units[u].shard = ceil_div(f->units[u].shard / SQUARES_BLOCK, n) * SQUARES_BLOCK;
 }
 
+static bool has_unit(const Params *params, const char *name) {
+    for (int i = 0; i < params->count; i++)
+        if (in_unit(name, params->items[i])) return true;
+    return false;
+}
+
+/* "token, position, blocks.0"; the caller frees it. */
+static char *unit_names(const Params *params) {
+    Str all = {0};
+    int length = 0;
+    for (int i = 0; i < params->count; i++) {
+        const char *name = params->items[i]->name, *before = i ? params->items[i - 1]->name : "";
+        bool same = unit_name_length(name) == length && strncmp(name, before, (size_t)length) == 0;
+        length = unit_name_length(name);
+        if (!same) str_printf(&all, "%s%.*s", i ? ", " : "", length, name);
+    }
+    return all.data;
+}
+
 /* The units that stay gathered, by the names in `keep`. */
 static void mark_kept(Fsdp *f) {
     if (!f->options.keep) return;
+    const Params *all = f->options.whole ? f->options.whole : f->params;
     char *names = xstrdup(f->options.keep), *rest = names, *name;
     while ((name = strtok_r(rest, ",", &rest))) {
-        int u = 0;
-        while (u < f->unit_count && strcmp(f->units[u].name, name) != 0) u++;
-        if (u == f->unit_count) {
-            Str all = {0};
-            for (int i = 0; i < f->unit_count; i++) str_printf(&all, "%s%s", i ? ", " : "", f->units[i].name);
-            fail(2, xprintf("the units are %s", all.data), "there is no unit '%s' to keep gathered", name);
-        }
-        f->units[u].kept = true;
+        if (!has_unit(all, name))
+            fail(2, xprintf("the units are %s", unit_names(all)), "there is no unit '%s' to keep gathered",
+                 name);
+        for (int u = 0; u < f->unit_count; u++) f->units[u].kept |= strcmp(f->units[u].name, name) == 0;
     }
     free(names);
 }
@@ -69,33 +83,28 @@ static void mark_kept(Fsdp *f) {
 /* ---- pieces: what this device updates ---- */
 
 /* Of each parameter of the unit the part that lies in this device's shard; often none, and of most shards of a small unit
- * nothing at all. first_block: of the unit, in the norm. */
-static void add_pieces(Fsdp *f, Unit *u, int64_t first_block) {
+ * nothing at all. */
+static void add_pieces(Fsdp *f, Unit *u) {
     int64_t from = f->options.shards->rank * u->shard, to = from + u->shard;
     for (int i = 0; i < u->params; i++) {
         const Param *p = f->params->items[u->first_param + i];
         int64_t a = max64(from - u->first[i], 0), b = min64(to - u->first[i], tensor_count(&p->data));
         if (a < b) {
             Param *piece = params_add_piece(&f->pieces, p, a, b - a);
-            piece->first_block = first_block + a / SQUARES_BLOCK;
+            piece->first_block = p->first_block + a / SQUARES_BLOCK;
             param_place_data(piece, &u->own, u->first[i] + a - from);
             int64_t kept_from = keeps_gradients(f) ? 0 : from; /* where `kept` begins in the flat array */
             for (int use = 0; use < p->uses; use++)
                 param_place_grad(piece, use, &u->grad[use].kept, u->first[i] + a - kept_from);
         }
-        first_block += blocks_of(p);
     }
 }
 
 static void make_pieces(Fsdp *f) {
-    f->pieces = (Params){.device = f->params->device, .planned = true};
-    int64_t block = 0;
-    for (int u = 0; u < f->unit_count; u++) {
-        add_pieces(f, &f->units[u], block);
-        for (int i = 0; i < f->units[u].params; i++)
-            block += blocks_of(f->params->items[f->units[u].first_param + i]);
-    }
-    f->pieces.square_blocks = block;
+    params_number(f->params);
+    f->pieces =
+        (Params){.device = f->params->device, .planned = true, .square_blocks = f->params->square_blocks};
+    for (int u = 0; u < f->unit_count; u++) add_pieces(f, &f->units[u]);
 }
 
 /* ---- all of it ---- */
@@ -134,6 +143,7 @@ Fsdp *fsdp_new(Params *params, const FsdpOptions *options) {
         for (int i = 0; i < f->pieces.count && params->planned; i++)
             param_start(f->pieces.items[i], f->pieces.items[i]->start);
     }
+    if (gathers_narrow(f)) weights_renew_vectors(f);
     return f;
 }
 
@@ -150,17 +160,29 @@ void fsdp_delete(Fsdp *f) {
     free(f->units);
     free(f->unit_of);
     free(f->order);
+    free(f->other_order);
     free(f->gathers);
     free(f);
 }
 
 Params *fsdp_params(Fsdp *f) { return f->options.stage == 0 ? f->params : &f->pieces; }
 
-void fsdp_begin(Fsdp *f) {
+static void begin(Fsdp *f, bool forward_alone) {
+    if (forward_alone != f->forward_alone) {
+        int *order = f->order, count = f->order_count;
+        f->order = f->other_order;
+        f->order_count = f->other_count;
+        f->other_order = order;
+        f->other_count = count;
+        f->forward_alone = forward_alone;
+    }
     f->at = -1;
     weights_free(f, false); /* a pass without a backward has begun to gather what that would have needed */
     f->gather_count = 0;
 }
+
+void fsdp_begin(Fsdp *f) { begin(f, false); }
+void fsdp_begin_forward(Fsdp *f) { begin(f, true); }
 
 void fsdp_finish(Fsdp *f) {
     gradients_finish(f);
@@ -170,6 +192,8 @@ void fsdp_finish(Fsdp *f) {
 
 void fsdp_updated(Fsdp *f) {
     if (f->options.stage == 1 || f->options.stage == 2) weights_gather_all(f);
+    if (gathers_narrow(f)) weights_renew_vectors(f);
+    params_changed(f->params);
 }
 
 /* ---- about it ---- */
@@ -177,7 +201,8 @@ void fsdp_updated(Fsdp *f) {
 static void check_same(Fsdp *f, Comm *comm, uint64_t hash) {
     int n = comm->size;
     uint64_t *all = xmalloc((size_t)n * sizeof *all);
-    comm_all_gather(comm, fsdp_queue(f), &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
+    Queue host = queue_of_host(fsdp_queue(f));
+    comm_all_gather(comm, &host, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
     for (int r = 1; r < n; r++)
         CHECK(all[r] == all[0], "every device must do the same with the same gradients",
               "rank %d and rank 0 of '%s' hold different parameters", r, comm->name);

@@ -21,7 +21,11 @@
  *
  * The four stages give the same bits where a step has one micro-batch. With more, stages 0 and 1 add over the micro-batches
  * first and over devices then, 2 and 3 the other way round, because nobody keeps a whole gradient to add to: two groups,
- * each with bits of its own. With reduce_once 2 and 3 do as 1 does: the same bits again, less is sent, and as much is kept. */
+ * each with bits of its own. In bf16 (Params.type) stage 3 gathers bf16: each shard is cast, then gathered, half the bytes.
+ * Vectors, which ops want as reals, stay on every device, and are renewed after each update by an all-reduce of the pieces.
+ * Stages 1 and 2 gather f32 all the same, as every device keeps whole f32 weights there, and casts its copies from them: with
+ * bf16 they would keep their shard alone, and be stage 3 with every unit kept. Gradients are reduced in f32 in all stages.
+ * With reduce_once 2 and 3 do as 1 does: the same bits again, less is sent, and as much is kept. */
 #ifndef FSDP_H
 #define FSDP_H
 
@@ -38,8 +42,11 @@ typedef struct {
     int prefetch;    /* stage 3: so many units are gathered ahead of the one that computes */
     bool overlap;    /* gradients are reduced while backward goes on; false: the device waits for each */
     const char *keep; /* stage 3: units that stay gathered until the update, "blocks.3,head"; NULL: none */
-    Comm *shards;     /* the devices that shards are cut for, each with its slice of one batch */
-    Comm *copies;     /* those with the same shard and other slices (hybrid sharding); NULL: there are none */
+    const Params
+        *whole;   /* where a device has a part of a model alone: all of it, as `keep` may name a unit of
+                            another device; NULL: the parameters are all */
+    Comm *shards; /* the devices that shards are cut for, each with its slice of one batch */
+    Comm *copies; /* those with the same shard and other slices (hybrid sharding); NULL: there are none */
 } FsdpOptions;
 
 /* What the flags say. */
@@ -55,6 +62,8 @@ Params *fsdp_params(Fsdp *f);
 
 /* Before each pass through the model: its order of units begins anew. */
 void fsdp_begin(Fsdp *f);
+/* ... forward alone, where that asks for units in another order than a step begins with. */
+void fsdp_begin_forward(Fsdp *f);
 /* After the last micro-batch's backward: returns when every gradient of fsdp_params is the sum over the devices. */
 void fsdp_finish(Fsdp *f);
 /* After the update: returns when every device has the new weights (or will gather them). */

@@ -1,5 +1,6 @@
 #include "chapters/07_fsdp/fsdp_options.h"
 
+#include "chapters/07_fsdp/sharded.h"
 #include "common/config/args.h"
 
 static FsdpProgram options = {.waves = WAVES_TASK};
@@ -20,7 +21,7 @@ FsdpProgram fsdp_options_parse(int argc, char **argv, int devices) {
     Program program = {
         .about = "trains a MiniGPT on several devices that each keep a shard of it",
         .example = "--zero-stage 2 --max-steps 200",
-        .groups = ARGS_ONE_DEVICE | ARGS_CLOCK | ARGS_OVERLAP | ARGS_SHARDING,
+        .groups = ARGS_ONE_DEVICE | ARGS_DEVICES | ARGS_OVERLAP | ARGS_SHARDING | ARGS_AHEAD | ARGS_DTYPE,
         .own = flags,
         .own_count = COUNT_OF(flags),
         .values = &options,
@@ -29,15 +30,8 @@ FsdpProgram fsdp_options_parse(int argc, char **argv, int devices) {
     };
     options.run = args_parse(argc, argv, &program);
     const Config *c = &options.run;
-    CHECK_USAGE(c->overlap != OVERLAP_BUCKET, "the buckets of this program are its units: none, or backward",
-                "--overlap bucket is chapter 05's");
     CHECK_USAGE(options.model == SHARDED_GPT || !c->shard_group, "leave one of them out",
                 "--model mlp is cut among all devices, without --shard-group");
-    if (c->shard_group && devices % c->shard_group) {
-        int64_t below = c->shard_group;
-        while (devices % below) below--;
-        CHECK_USAGE(false, xprintf("--shard-group %lld does, or %d", (long long)below, devices),
-                    "--shard-group %lld does not divide %d devices", (long long)c->shard_group, devices);
-    }
+    sharded_check_flags(c);
     return options;
 }

@@ -5,6 +5,20 @@
 
 /* ---- memory ---- */
 
+/* Of a new flat array (n shard) for this use of the unit's parameters: what lies between them and behind goes along when it is
+ * summed, and nobody else writes it. */
+static void clear_padding(const Fsdp *f, const Unit *u, int use, const Tensor *flat) {
+    int64_t from = 0; /* behind the last one */
+    for (int i = 0; i <= u->params; i++) {
+        const Param *p = i < u->params ? f->params->items[u->first_param + i] : NULL;
+        if (p && use >= p->uses) continue;
+        int64_t to = p ? u->first[i] : unit_count(f, u);
+        Tensor padding = tensor_view(flat, from, SHAPE(to - from));
+        if (to > from) device_clear(f->params->device, padding.data, tensor_bytes(&padding));
+        if (p) from = u->first[i] + tensor_count(&p->data);
+    }
+}
+
 /* All gradients, each at its place in the unit's flat array (stages 0 and 1), or only the sums of this shard (2 and 3). */
 void gradients_place(Fsdp *f) {
     bool whole = keeps_gradients(f);
@@ -16,6 +30,7 @@ void gradients_place(Fsdp *f) {
             g->missing = g->params;
             g->kept = tensor_new(f->params->device, MEMORY_GRADIENTS, u->name, TYPE_REAL,
                                  SHAPE(whole ? unit_count(f, u) : u->shard));
+            if (whole) clear_padding(f, u, use, &g->kept);
             for (int i = 0; i < u->params && whole; i++) {
                 Param *p = f->params->items[u->first_param + i];
                 if (use < p->uses) param_place_grad(p, use, &g->kept, u->first[i]);
@@ -106,9 +121,11 @@ Tensor gradients_begin(void *context, Param *p, int use, Microbatch microbatch) 
         "the gradient of '%s' for micro-batch %lld begins before that for micro-batch %lld has been reduced",
         p->name, (long long)microbatch.index, (long long)g->turn);
     if (f->reducing == g) scatter_wait(f); /* of the micro-batch before: its buffer is still being read */
-    if (!g->buffer.data)
+    if (!g->buffer.data) {
         g->buffer =
             tensor_new(f->params->device, MEMORY_COMMUNICATION, u->name, TYPE_REAL, SHAPE(unit_count(f, u)));
+        clear_padding(f, u, use, &g->buffer);
+    }
     return tensor_view(&g->buffer, u->first[index - u->first_param], p->data.shape);
 }
 

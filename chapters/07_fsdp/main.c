@@ -26,9 +26,9 @@
 #include "chapters/07_fsdp/waves_sharded.h"
 #include "common/base/platform.h"
 #include "common/base/size_text.h"
+#include "common/config/flags.h"
 #include "common/draw/memory_plot.h"
 #include "common/draw/pictures.h"
-#include "common/run/resume.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ static double validate(const Run *run, Sharded *s) {
 }
 
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
-static MetricsRow train(Run *run, Sharded *s, MemoryPlot *memory) {
+static MetricsRow train(Run *run, Sharded *s, MemoryPlot *memory, Saver *saver) {
     const Config *c = &run->config;
     int64_t first = s->optimizer->step, last = run_last_step(run);
     MetricsRow row = run_begin(run, first, s->next_window);
@@ -59,27 +59,13 @@ static MetricsRow train(Run *run, Sharded *s, MemoryPlot *memory) {
         run_fill_row(run, &row, step + 1, s->next_window, seconds);
         row.val_loss = done || run_every(c->eval_interval, row.step) ? validate(run, s) : NAN;
         run_row(run, &row, done);
-        if (done || run_every(c->save_interval, row.step)) { /* all give their parts, rank 0 writes */
-            Parts parts = sharded_parts(s);
-            snapshot_save_parts(c, &parts, run->data->tokenizer, s->next_window);
-        }
+        run_save(run, saver, row.step, s->next_window, done); /* every device writes its parts */
         if (done) break;
     }
     return row;
 }
 
 /* ---- around it ---- */
-
-/* Rank 0 reads its newest checkpoint, of a run on any number of devices and of any stage; each device takes its parts. */
-static void resume(const Run *run, Sharded *s) {
-    Checkpoint *checkpoint = NULL;
-    if (run_speaks(run)) checkpoint = resume_open(&run->config, run->data->tokenizer, &s->next_window);
-    Parts parts = sharded_parts(s);
-    snapshot_load_parts(checkpoint, &parts);
-    comm_broadcast(s->comm, NULL, &s->next_window, 2, TYPE_I32, 0); /* halves */
-    if (checkpoint) checkpoint_close(checkpoint);
-    fsdp_updated(s->fsdp);
-}
 
 /* Bytes by formula and as they were counted: on this device, and sent by all devices in a step. */
 static void print_forecast(const Run *run, const Sharded *s) {
@@ -118,19 +104,23 @@ static void draw_memory(const Run *run, const MemoryPlot *memory) {
 
 static void train_gpt(Run *run) {
     const Config *c = &run->config;
+    if (run_memory_ahead(run, &(MemoryAhead){.program = sharded_dry, .groups = ARGS_SHARDING})) return;
     run->mesh = mesh_new(run->job.world, (int[MESH_AXES]){0, 1, 1});
     Sharded *s = sharded_new(c, run->mesh.axis[MESH_DATA], run->job.device, run->data);
     run_take_folder(run);
-    if (c->resume) resume(run, s);
+    Parts parts = sharded_parts(s);
+    sharded_begin(s, &parts);
     run_print_banner(run);
     print_sharding(s);
     MemoryPlot *memory = memory_plot_new(run->job.device);
-    MetricsRow row = train(run, s, memory);
+    Saver *saver = saver_new(c, &parts, run->data->tokenizer);
+    MetricsRow row = train(run, s, memory, saver);
     run_end(run, &row);
     draw_memory(run, memory);
     memory_plot_delete(memory);
     if (run->account.steps > 0) print_forecast(run, s);
-    run_print_result(run, &row);
+    run_print_result(run, &row, NULL);
+    saver_close(saver);
     sharded_delete(s);
     mesh_close(&run->mesh);
 }

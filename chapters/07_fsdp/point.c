@@ -1,6 +1,6 @@
 #include "chapters/07_fsdp/point.h"
 
-#include "common/cpu/device_cpu.h"
+#include "common/run/machine.h"
 #include "common/draw/plots.h"
 
 #include <stdlib.h>
@@ -11,9 +11,8 @@ Point point_open(const Config *config, Comm *comm, const Dataset *data) {
     c.num_microbatches = 1;
     c.global_batch = c.micro_batch * comm->size;
     if (c.shard_group && comm->size % c.shard_group) c.shard_group = 0;
-    Point p = {.device = device_new_cpu(c.device_memory), .clock = xmalloc(sizeof(Clock))};
-    p.device->queue.openblas = c.gemm == GEMM_OPENBLAS;
-    clock_attach(p.device, p.clock, device_model(c.device_model));
+    Point p = {.clock = xmalloc(sizeof(Clock))};
+    p.device = machine_clock_device(&c, c.device_memory, p.clock, device_model(c.device_model));
     p.sharded = sharded_new(&c, comm, p.device, data);
     return p;
 }

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { STAGES = 4, MOST_SIZES = 16, MOST_POINTS = MOST_SIZES * STAGES };
 
@@ -29,17 +30,7 @@ typedef struct {
     bool exact; /* each device holds what its formula says, and all send what theirs says */
 } Stage;
 
-static double most_of(Comm *comm, double x) {
-    comm_all_reduce(comm, NULL, &x, &x, 1, TYPE_F64, REDUCE_MAX);
-    return x;
-}
-
-static double sum_of(Comm *comm, double x) {
-    comm_all_reduce(comm, NULL, &x, &x, 1, TYPE_F64, REDUCE_SUM);
-    return x;
-}
-
-static Stage look(const Point *p, Comm *comm, const CommCount *before, const CommCount *after) {
+static Stage look(const Point *p, Comm *comm, const CommCount *moved) {
     const MemoryUse *use = &p->device->memory;
     Forecast f = forecast_of(p->sharded);
     const double own[FORMULAS] = {(double)f.parameters, (double)f.gradients, (double)f.optimizer};
@@ -49,18 +40,18 @@ static Stage look(const Point *p, Comm *comm, const CommCount *before, const Com
     for (int k = 0; k < MEMORY_CLASSES; k++) {
         int64_t bytes = k < FORMULAS ? use->peak[order[k]] : use->at_joint_peak[order[k]];
         if (k < FORMULAS) wrong = fmax(wrong, fabs((double)bytes - own[k]));
-        if (k < FORMULAS) s.predicted[k] = most_of(comm, own[k]);
-        s.bytes[k] = most_of(comm, (double)bytes);
+        if (k < FORMULAS) s.predicted[k] = comm_most(comm, own[k]);
+        s.bytes[k] = comm_most(comm, (double)bytes);
     }
-    s.together = most_of(comm, (double)use->joint_peak);
+    s.together = comm_most(comm, (double)use->joint_peak);
     for (int k = 0; k < KINDS; k++) {
-        s.sent[k] = sum_of(comm, (double)(after[kinds[k]].bytes - before[kinds[k]].bytes));
+        s.sent[k] = comm_sum(comm, (double)moved[kinds[k]].bytes);
         s.sent_predicted[k] = sends[k];
         wrong = fmax(wrong, fabs(s.sent[k] - sends[k]));
     }
     for (int u = 0; u < fsdp_units(p->sharded->fsdp); u++)
         s.weights += (double)(fsdp_unit(p->sharded->fsdp, u).shard * comm->size * element_bytes(TYPE_REAL));
-    s.exact = most_of(comm, wrong) == 0;
+    s.exact = comm_most(comm, wrong) == 0;
     return s;
 }
 
@@ -70,11 +61,11 @@ static Stage measure(const Config *config, Comm *comm, const Dataset *data, int 
     c.zero_stage = stage;
     Point p = point_open(&c, comm, data);
     point_step(&p);
-    CommCount before[COMM_KINDS], after[COMM_KINDS];
-    for (int k = 0; k < COMM_KINDS; k++) before[k] = comm->counts[k];
+    CommCount before[COMM_KINDS], moved[COMM_KINDS];
+    memcpy(before, comm->counts, sizeof before);
     point_step(&p);
-    for (int k = 0; k < COMM_KINDS; k++) after[k] = comm->counts[k];
-    Stage s = look(&p, comm, before, after);
+    comm_counts_since(comm, before, moved);
+    Stage s = look(&p, comm, moved);
     point_close(&p);
     return s;
 }

@@ -30,7 +30,7 @@ typedef struct {
     int gathers, hidden;       /* so many; of them, those that nobody waited for */
     int agreed;                /* ... of which the recurrence says rightly whether */
     /* of a block: its forward and its backward, waiting included, and what travels beside them */
-    double forward, backward, gather;   /* a reduce-scatter takes as long */
+    double forward, backward, gather, scatter;
     double block_weights, block_matmul; /* elements; of them, those in matrix products */
 } Look;
 
@@ -82,8 +82,10 @@ static void look_at_blocks(const Sharded *s, const LinkModel *link, Look *look) 
     if (back_from >= 0 && back_to >= 0)
         look->backward = fsdp_gather(f, back_to).wanted - fsdp_gather(f, back_from).ready;
     FsdpUnit unit = fsdp_unit(f, first);
-    CommCall call = {.type = TYPE_REAL, .count = unit.shard};
+    CommCall call = {.type = model_type(&s->config.model), .count = unit.shard};
     look->gather = ring_seconds(s->shards, link, &call);
+    call.type = TYPE_REAL; /* gradients in any case */
+    look->scatter = ring_seconds(s->shards, link, &call);
     look->block_weights = (double)unit.elements;
     for (int i = 0; i < s->model->params.count; i++) {
         const Param *p = s->model->params.items[i];
@@ -136,11 +138,11 @@ static double border(double need, double time, double tokens) { return need / ti
 static json_t *print_borders(const Config *config, const Comm *comm, const Look *last, const Look *alone,
                              double tokens, double forward_found, double backward_found) {
     const DeviceModel *model = device_model(config->device_model);
-    double n = comm->size, e = (double)element_bytes(TYPE_REAL);
+    double n = comm->size, e = (double)element_bytes(model_type(&config->model));
     double plain = (n - 1) / n * e / 2 * model->flops / model->inside.bandwidth * last->block_weights /
                    last->block_matmul;
     double forward = border(last->gather, alone->forward, tokens),
-           backward = border(2 * last->gather, alone->backward, tokens);
+           backward = border(last->gather + last->scatter, alone->backward, tokens);
     printf("\n%-44s %10s  %20s  %20s\n", "hidden from so many tokens on:", "found", "at the peak",
            "latency, and time as");
     printf("%-44s %10s  %20s  %13s %6.0f\n", "", "", "of FLOP/s", "measured at", tokens);
@@ -216,7 +218,7 @@ json_t *sweep_prefetch(const Run *run, const Config *config) {
         blocks[0][count] = 1e3 * alone.forward;
         blocks[1][count] = 1e3 * alone.backward;
         blocks[2][count] = 1e3 * l.gather;
-        blocks[3][count] = 1e3 * 2 * l.gather;
+        blocks[3][count] = 1e3 * (l.gather + l.scatter);
         forward_found = find_crossing(tokens, blocks[0], blocks[2], count + 1);
         backward_found = find_crossing(tokens, blocks[1], blocks[3], count + 1);
         if (!isnan(forward_found) && !isnan(backward_found) && t >= 4 * window) {

@@ -37,10 +37,15 @@ struct Fsdp {
     int unit_count;
     int *unit_of; /* of each parameter */
     Params pieces;
+    Tensor
+        vectors; /* stage 3 in bf16: of every parameter that is no matrix, one behind the other; else without data */
 
-    /* stage 3: the order in which a pass asks for units, as far as it is known, and where this pass is in it */
+    /* stage 3: the order in which a pass of this kind asks for units, as far as it is known, and where this pass is in it */
     int *order;
     int order_count, at;
+    bool forward_alone; /* its kind */
+    int *other_order;   /* of the other kind */
+    int other_count;
     FsdpGather *gathers;
     int gather_count, gather_capacity;
 
@@ -52,6 +57,10 @@ static inline const Kernels *fsdp_kernels(const Fsdp *f) { return f->params->dev
 static inline int64_t unit_count(const Fsdp *f, const Unit *u) { return u->shard * f->options.shards->size; }
 /* Whole gradients are kept, and reduced once a step. */
 static inline bool keeps_gradients(const Fsdp *f) { return f->options.stage < 2 || f->options.reduce_once; }
+/* Weights are gathered as bf16. */
+static inline bool gathers_narrow(const Fsdp *f) {
+    return f->options.stage == 3 && f->params->type == TYPE_BF16;
+}
 /* Which parameter of the model this is. */
 static inline int fsdp_index(const Fsdp *f, const Param *p) {
     int i = 0;
@@ -62,7 +71,8 @@ static inline int fsdp_index(const Fsdp *f, const Param *p) {
 /* weights.c */
 void weights_place(Fsdp *f); /* memory, and what they start as */
 void weights_unplace(Fsdp *f);
-void weights_gather_all(Fsdp *f); /* stages 1, 2 */
+void weights_gather_all(Fsdp *f);    /* stages 1, 2 */
+void weights_renew_vectors(Fsdp *f); /* stage 3 in bf16 */
 /* stage 3: frees what is gathered, is not held, and is not needed soon; all: what is kept or needed soon as well */
 void weights_free(Fsdp *f, bool all);
 /* Stage 3: a ParamKeeper's */

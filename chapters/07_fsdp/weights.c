@@ -12,21 +12,69 @@ static Param *param_of(const Fsdp *f, const Unit *u, int i) { return f->params->
 
 /* Each parameter of the unit at its place in `whole`; NULL: nowhere. */
 static void point_params(const Fsdp *f, const Unit *u, const Tensor *whole) {
-    for (int i = 0; i < u->params; i++) param_place_data(param_of(f, u, i), whole, u->first[i]);
+    for (int i = 0; i < u->params; i++) {
+        Param *p = param_of(f, u, i);
+        if (!gathers_narrow(f))
+            param_place_data(p, whole, u->first[i]);
+        else if (param_is_matrix(p))
+            param_place_narrow(p, whole, u->first[i]);
+    }
+}
+
+/* The elements a .. b - 1 of parameter i of the unit lie in `flat`, which holds the unit's from `base` on. */
+static bool part_in(const Unit *u, int i, const Param *p, const Tensor *flat, int64_t base, int64_t *a,
+                    int64_t *b) {
+    *a = max64(base - u->first[i], 0);
+    *b = min64(base + tensor_count(flat) - u->first[i], tensor_count(&p->data));
+    return *a < *b;
 }
 
 /* Parameters that have been given values keep them: `flat` holds the unit's elements from `base` on. */
 static void take_values(Fsdp *f, Unit *u, Tensor *flat, int64_t base) {
     for (int i = 0; i < u->params; i++) {
-        const Tensor *data = &param_of(f, u, i)->data;
-        int64_t a = max64(base - u->first[i], 0),
-                b = min64(base + tensor_count(flat) - u->first[i], tensor_count(data));
-        if (a >= b) continue;
-        Tensor have = tensor_view(data, a, SHAPE(b - a)),
+        const Param *p = param_of(f, u, i);
+        int64_t a, b;
+        if (!part_in(u, i, p, flat, base, &a, &b)) continue;
+        Tensor have = tensor_view(&p->data, a, SHAPE(b - a)),
                place = tensor_view(flat, u->first[i] + a - base, SHAPE(b - a));
         fsdp_kernels(f)->copy(fsdp_queue(f), &have, &place);
     }
 }
+
+/* ---- vectors, in bf16: every device has all of them, its own pieces and those of the others ---- */
+
+static void vectors_place(Fsdp *f) {
+    int64_t count = 0, at = 0;
+    for (int i = 0; i < f->params->count; i++)
+        if (!param_is_matrix(f->params->items[i])) count += tensor_count(&f->params->items[i]->data);
+    f->vectors = tensor_new(f->params->device, MEMORY_PARAMETERS, "vectors", TYPE_REAL, SHAPE(count));
+    for (int i = 0; i < f->params->count; i++) {
+        Param *p = f->params->items[i];
+        bool vector = !param_is_matrix(p);
+        param_place_data(p, vector ? &f->vectors : NULL, at);
+        if (vector) at += tensor_count(&p->data);
+    }
+}
+
+/* Each piece is one device's, the others add zeros to it, which is exact. */
+void weights_renew_vectors(Fsdp *f) {
+    fsdp_kernels(f)->zero(fsdp_queue(f), &f->vectors);
+    for (int k = 0; k < f->unit_count; k++) {
+        const Unit *u = &f->units[k];
+        int64_t from = f->options.shards->rank * u->shard, a, b;
+        for (int i = 0; i < u->params; i++) {
+            const Param *p = param_of(f, u, i);
+            if (param_is_matrix(p) || !part_in(u, i, p, &u->own, from, &a, &b)) continue;
+            Tensor own = tensor_view(&u->own, u->first[i] + a - from, SHAPE(b - a)),
+                   place = tensor_view(&p->data, a, SHAPE(b - a));
+            fsdp_kernels(f)->copy(fsdp_queue(f), &own, &place);
+        }
+    }
+    comm_all_reduce(f->options.shards, fsdp_queue(f), f->vectors.data, f->vectors.data,
+                    tensor_count(&f->vectors), TYPE_REAL, REDUCE_SUM);
+}
+
+/* ---- all of it ---- */
 
 /* In stages 0 to 2 the whole array, of which this device's shard is a part; in stage 3 the shard alone. */
 void weights_place(Fsdp *f) {
@@ -45,6 +93,7 @@ void weights_place(Fsdp *f) {
         for (int i = 0; i < u->params && f->params->planned && !sharded; i++)
             param_start(param_of(f, u, i), param_of(f, u, i)->start);
     }
+    if (gathers_narrow(f)) vectors_place(f);
 }
 
 void weights_unplace(Fsdp *f) {
@@ -53,6 +102,9 @@ void weights_unplace(Fsdp *f) {
         point_params(f, &f->units[k], NULL);
         tensor_free(f->options.stage == 3 ? &f->units[k].own : &f->units[k].whole);
     }
+    if (!gathers_narrow(f)) return;
+    for (int i = 0; i < f->params->count; i++) param_place_data(f->params->items[i], NULL, 0);
+    tensor_free(&f->vectors);
 }
 
 /* ---- stages 1 and 2: every device has updated its shard, and all need all ---- */
@@ -74,10 +126,15 @@ void weights_gather_all(Fsdp *f) {
 /* ---- stage 3: gathered for use, then freed ---- */
 
 static void gather_start(Fsdp *f, Unit *u) {
-    u->whole =
-        tensor_new(f->params->device, MEMORY_COMMUNICATION, u->name, TYPE_REAL, SHAPE(unit_count(f, u)));
-    u->gathering = comm_start_all_gather(f->options.shards, fsdp_queue(f), u->own.data, u->whole.data,
-                                         u->shard, TYPE_REAL);
+    Comm *comm = f->options.shards;
+    ElementType type = gathers_narrow(f) ? TYPE_BF16 : TYPE_REAL;
+    u->whole = tensor_new(f->params->device, MEMORY_COMMUNICATION, u->name, type, SHAPE(unit_count(f, u)));
+    Tensor own = u->own;
+    if (type == TYPE_BF16) { /* cast into its place among the others */
+        own = tensor_view(&u->whole, comm->rank * u->shard, SHAPE(u->shard));
+        fsdp_kernels(f)->cast(fsdp_queue(f), &u->own, &own);
+    }
+    u->gathering = comm_start_all_gather(comm, fsdp_queue(f), own.data, u->whole.data, u->shard, type);
     comm_about(u->gathering, u->name);
     if (f->gather_count == f->gather_capacity) {
         f->gather_capacity = 2 * f->gather_capacity + 16;

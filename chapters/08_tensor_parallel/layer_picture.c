@@ -2,7 +2,7 @@
 
 #include "chapters/08_tensor_parallel/sliced.h"
 #include "common/comm/clock.h"
-#include "common/cpu/device_cpu.h"
+#include "common/run/machine.h"
 #include "common/draw/boxes.h"
 
 #include <math.h>
@@ -67,7 +67,7 @@ static void node_done(void *context, const Node *node, TapePhase phase) {
 static Tensor *block_input(Tape *tape, const TensorParallel *tp, const Config *c) {
     int64_t T = c->model.T;
     if (c->sequence_parallel) T /= tp->mesh->size[MESH_TENSOR];
-    Tensor *x = tape_tensor(tape, "x", TYPE_REAL, SHAPE(c->micro_batch, T, c->model.C), NULL);
+    Tensor *x = tape_tensor(tape, "x", model_type(&c->model), SHAPE(c->micro_batch, T, c->model.C), NULL);
     if (c->sequence_parallel) x->place[MESH_TENSOR] = (Place){PLACE_SHARD, 1};
     tape->device->kernels->zero(&tape->device->queue, x); /* no time depends on what is in it */
     return x;
@@ -77,21 +77,20 @@ static Tensor *block_input(Tape *tape, const TensorParallel *tp, const Config *c
 static void tell(const Config *config, const Mesh *mesh, Story *story) {
     Config c = *config;
     c.model.L = 1;
-    Device *device = device_new_cpu(0);
     Clock clock;
-    clock_attach(device, &clock, device_model(c.device_model));
+    Device *device = machine_clock_device(&c, 0, &clock, device_model(c.device_model));
     TensorParallelOptions options = sliced_options(&c);
     TensorParallel *tp = tensor_parallel_new(mesh, &c.model, &options);
     Model *model = tensor_parallel_model(tp, device, &c.model, c.seed, false);
     Tape *tape = tape_new(device, true);
     Tensor *x = block_input(tape, tp, &c);
-    Tensor grad = tensor_new(device, MEMORY_ACTIVATIONS, "gradient", TYPE_REAL, x->shape);
+    Tensor grad = tensor_new(device, MEMORY_ACTIVATIONS, "gradient", x->type, x->shape);
     device->kernels->zero(&device->queue, &grad);
 
     Meter meter = {.done = kernel_done, .context = story};
     meter_attach(device, &meter);
     mesh->axis[MESH_TENSOR]->observer = (CommObserver){.done = call_done, .context = story};
-    tape->observer = (TapeObserver){node_done, story};
+    tape->observer = (TapeObserver){.done = node_done, .context = story};
     Pass pass = tensor_parallel_pass(tp, &c.model, (Pass){.training = true});
     story->began = clock.now;
     Tensor *y = model_blocks(model, tape, x, 0, 1, &pass);

@@ -20,9 +20,9 @@
 #include "chapters/08_tensor_parallel/waves_cut.h"
 #include "common/base/platform.h"
 #include "common/base/size_text.h"
+#include "common/config/flags.h"
 #include "common/draw/pictures.h"
 #include "common/run/report.h"
-#include "common/run/resume.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -32,14 +32,12 @@
 static void show_sample(Run *run, const Sliced *s, int64_t step) {
     Str text = {0};
     bool ended = texts_sample(s, step, &text);
-    char *title = xprintf("a sample at step %" PRId64 "%s", step, ended ? "" : " (cut)");
-    progress_text(run->progress, title, text.data ? text.data : "", text.count);
-    free(title);
+    run_sample(run, step, &text, ended);
     str_free(&text);
 }
 
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
-static MetricsRow train(Run *run, Sliced *s) {
+static MetricsRow train(Run *run, Sliced *s, Saver *saver) {
     const Config *c = &run->config;
     int64_t first = s->own->optimizer->step, last = run_last_step(run);
     MetricsRow row = run_begin(run, first, s->own->next_window);
@@ -57,10 +55,7 @@ static MetricsRow train(Run *run, Sliced *s) {
         run_row(run, &row, done);
         if (c->sample_interval && (done || run_every(c->sample_interval, row.step)))
             show_sample(run, s, row.step);
-        if (done || run_every(c->save_interval, row.step)) { /* all give their parts, rank 0 writes */
-            Parts parts = sliced_parts(s);
-            snapshot_save_parts(c, &parts, run->data->tokenizer, s->own->next_window);
-        }
+        run_save(run, saver, row.step, s->own->next_window, done); /* every device writes its parts */
         if (done) break;
     }
     return row;
@@ -68,34 +63,28 @@ static MetricsRow train(Run *run, Sliced *s) {
 
 /* ---- around it ---- */
 
-/* Rank 0 reads its newest checkpoint, of a run on any mesh and of any chapter; each device takes its parts. */
-static void resume(const Run *run, Sliced *s) {
-    Checkpoint *checkpoint = NULL;
-    if (run_speaks(run)) checkpoint = resume_open(&run->config, run->data->tokenizer, &s->own->next_window);
-    Parts parts = sliced_parts(s);
-    snapshot_load_parts(checkpoint, &parts);
-    comm_broadcast(run->job.world, NULL, &s->own->next_window, 2, TYPE_I32, 0); /* halves */
-    if (checkpoint) checkpoint_close(checkpoint);
-    fsdp_updated(s->own->fsdp);
-}
-
 static Mesh mesh_of(const Run *run) {
     return mesh_new(run->job.world, (int[MESH_AXES]){0, 1, (int)run->config.tensor_parallel});
 }
 
 static void train_gpt(Run *run) {
     const Config *c = &run->config;
+    if (run_memory_ahead(run, &(MemoryAhead){sliced_dry, ARGS_SHARDING | ARGS_TENSOR, sliced_is_possible}))
+        return;
     run->mesh = mesh_of(run);
     Sliced *s = sliced_new(c, &run->mesh, run->job.device, run->data);
     run_take_folder(run);
-    if (c->resume) resume(run, s);
+    Parts parts = sliced_parts(s);
+    sharded_begin(s->own, &parts);
     run_print_banner(run);
     slices_print(s);
     if (run_speaks(run)) slices_draw(&c->model, (int)c->tensor_parallel, c->output_dir);
-    MetricsRow row = train(run, s);
+    Saver *saver = saver_new(c, &parts, run->data->tokenizer);
+    MetricsRow row = train(run, s, saver);
     run_end(run, &row);
     if (run->account.steps > 0) tp_forecast_print(s, &run->account);
-    run_print_result(run, &row);
+    run_print_result(run, &row, NULL);
+    saver_close(saver);
     sliced_delete(s);
     mesh_close(&run->mesh);
 }

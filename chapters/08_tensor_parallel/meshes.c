@@ -4,7 +4,7 @@
 #include "chapters/08_tensor_parallel/sequence.h"
 #include "chapters/08_tensor_parallel/tp_forecast.h"
 #include "chapters/08_tensor_parallel/vocabulary.h"
-#include "common/cpu/device_cpu.h"
+#include "common/run/machine.h"
 #include "common/draw/plots.h"
 
 #include <inttypes.h>
@@ -38,8 +38,9 @@ static double gathers_again(const Config *c, const DeviceModel *model, const Com
     int64_t t = comm->size, rows = c->micro_batch * m->T, heads = m->H + 2 * m->K,
             up = m->activation == ACTIVATION_SWIGLU ? 2 * m->F : m->F, count = tp_gathers_again(c, (int)t);
     double seconds = 0;
-    if (count > 0) seconds += gather_again_seconds(model, comm, rows, m->C, up / t);
-    if (count > 1) seconds += gather_again_seconds(model, comm, rows, m->C, heads * (m->C / m->H) / t);
+    if (count > 0) seconds += gather_again_seconds(model, comm, model_type(m), rows, m->C, up / t);
+    if (count > 1)
+        seconds += gather_again_seconds(model, comm, model_type(m), rows, m->C, heads * (m->C / m->H) / t);
     return seconds;
 }
 
@@ -51,9 +52,10 @@ static double predict_along_tensor(const Sliced *s, const DeviceModel *model) {
     if (t == 1) return 0;
     int64_t rows = c->micro_batch * c->model.T, S = rows * c->model.C, places = 4 * c->model.L + 2,
             chunks = vocabulary_chunks(rows, t);
-    double each = c->sequence_parallel ? seconds_of(model, comm, COMM_ALL_GATHER, TYPE_REAL, S / t) +
-                                             seconds_of(model, comm, COMM_REDUCE_SCATTER, TYPE_REAL, S / t)
-                                       : seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, S);
+    ElementType type = model_type(&c->model);
+    double each = c->sequence_parallel ? seconds_of(model, comm, COMM_ALL_GATHER, type, S / t) +
+                                             seconds_of(model, comm, COMM_REDUCE_SCATTER, type, S / t)
+                                       : seconds_of(model, comm, COMM_ALL_REDUCE, type, S);
     double latency = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 0),
            numbers = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_REAL, 3 * rows) - latency,
            norm = seconds_of(model, comm, COMM_ALL_REDUCE, TYPE_F64, 1);
@@ -96,10 +98,8 @@ StepTimes meshes_step(const Config *config, Comm *world, const Dataset *data, in
                       const DeviceModel *model, StepTimes *predicted) {
     Config c = config_for(config, d, t);
     Mesh mesh = mesh_new(world, (int[MESH_AXES]){d, 1, t});
-    Device *device = device_new_cpu(c.device_memory);
-    device->queue.openblas = c.gemm == GEMM_OPENBLAS;
     Clock clock;
-    if (model) clock_attach(device, &clock, model);
+    Device *device = machine_clock_device(&c, c.device_memory, &clock, model);
     Sliced *s = sliced_new(&c, &mesh, device, data);
     MetricsRow row;
     int64_t step = 0, steps = model ? 1 : WALL_STEPS;
@@ -158,9 +158,8 @@ static ShareTimes share_alone(const Config *config, const Dataset *data, int64_t
     c.sequence_parallel = false;
     c.overlap_tensor = 1;
     Mesh alone = mesh_new(comm_self(), (int[MESH_AXES]){1, 1, 1});
-    Device *device = device_new_cpu(0);
     Clock clock;
-    clock_attach(device, &clock, model);
+    Device *device = machine_clock_device(&c, 0, &clock, model);
     Sliced *s = sliced_new(&c, &alone, device, data);
     Profile *profile = s->own->profile = profile_new(device, s->own->tape, NULL, NULL, NULL);
     MetricsRow row;
@@ -282,8 +281,9 @@ json_t *meshes_sweep(const Config *c, Comm *world, const Dataset *data) {
     print_head();
     for (int t = 1; t <= n && count < MOST_MESHES; t++) {
         if (n % t) continue;
-        TensorParallelOptions options = sliced_options(c);
-        char *hint, *problem = tensor_parallel_problem(&c->model, t, &options, &hint);
+        Config cut = *c;
+        cut.tensor_parallel = t;
+        char *hint, *problem = sliced_problem(&cut, &hint);
         if (problem || c->global_batch % (n / t)) {
             printf("%10d x %d  %s\n", n / t, t, problem ? problem : "the batch cannot be shared by so many");
             if (problem) free(problem), free(hint);

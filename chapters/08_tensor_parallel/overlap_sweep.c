@@ -8,19 +8,20 @@
 
 enum { MOST_POINTS = 8 };
 
-/* Seconds of a kernel that reads and writes so many numbers and makes a product of so many FLOPs. */
-static double kernel(const DeviceModel *model, int64_t product, int64_t numbers) {
-    return clock_kernel_seconds(model, (Cost){.product = product, .bytes = numbers * (int64_t)sizeof(real)});
+/* Seconds of a kernel that reads and writes so many bytes and makes a product of so many FLOPs. */
+static double kernel(const DeviceModel *model, int64_t product, int64_t bytes) {
+    return clock_kernel_seconds(model, (Cost){.product = product, .bytes = bytes});
 }
 
 /* What one column linear saves in backward: the sum of dx runs beside the product that gives dW; and its forward does not copy
  * x. */
 static double saved_by_columns(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in,
-                               int64_t out, bool bias) {
-    CommCall sum = {.kind = COMM_ALL_REDUCE, .type = TYPE_REAL, .count = rows * in};
-    double beside = kernel(model, 2 * rows * in * out, rows * in + rows * out + in * out) +
-                    (bias ? kernel(model, 0, rows * out + out) : 0);
-    return fmin(clock_collective_seconds(model, comm, &sum), beside) + kernel(model, 0, 2 * rows * in);
+                               int64_t out, bool bias, ElementType type) {
+    CommCall sum = {.kind = COMM_ALL_REDUCE, .type = type, .count = rows * in};
+    int64_t e = element_bytes(type), g = element_bytes(TYPE_REAL); /* gradients of parameters are reals */
+    double beside = kernel(model, 2 * rows * in * out, (rows * in + rows * out) * e + in * out * g) +
+                    (bias ? kernel(model, 0, rows * out * e + out * g) : 0);
+    return fmin(clock_collective_seconds(model, comm, &sum), beside) + kernel(model, 0, 2 * rows * in * e);
 }
 
 /* What a step saves by chunks of row products and by sums of dx beside dW; end_k as row_overlap.h has it. */
@@ -32,12 +33,13 @@ static double predicted_gain(const Config *c, const Comm *comm, const DeviceMode
     double gain = 0;
     const int64_t ins[] = {m->H * D / t, m->F / t}; /* of the row linears */
     for (int i = 0; i < 2; i++) {
-        gain += row_overlap_seconds(model, comm, rows, ins[i], m->C, 1) -
-                row_overlap_seconds(model, comm, rows, ins[i], m->C, chunks);
-        gain += kernel(model, 0, 2 * rows * m->C); /* backward of op_reduce copies */
+        gain += row_overlap_seconds(model, comm, model_type(m), rows, ins[i], m->C, 1) -
+                row_overlap_seconds(model, comm, model_type(m), rows, ins[i], m->C, chunks);
+        gain += kernel(model, 0,
+                       2 * rows * m->C * element_bytes(model_type(m))); /* backward of op_reduce copies */
     }
-    if (m->K >= t) gain += saved_by_columns(model, comm, rows, m->C, qkv / t, m->bias);
-    gain += saved_by_columns(model, comm, rows, m->C, up / t, m->bias);
+    if (m->K >= t) gain += saved_by_columns(model, comm, rows, m->C, qkv / t, m->bias, model_type(m));
+    gain += saved_by_columns(model, comm, rows, m->C, up / t, m->bias, model_type(m));
     return (double)m->L * gain;
 }
 

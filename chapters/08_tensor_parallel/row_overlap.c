@@ -22,7 +22,7 @@ Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
     Comm *comm = mesh->axis[along];
     const Tensor *w = param_acquire(weight);
     Shape shape = shape_with_columns(x->shape, tensor_columns(w));
-    Tensor *y = tape_tensor(tape, weight->name, TYPE_REAL, shape, x);
+    Tensor *y = tape_tensor(tape, weight->name, x->type, shape, x);
     places_of_product("op_linear_reduce", x, w, 0, NULL, y);
     y->place[along] = (Place){PLACE_REPLICATE, 0}; /* the terms are summed below */
     int64_t rows = tensor_rows(x), chunk = chunk_rows(rows, chunks), begun = 0;
@@ -32,7 +32,7 @@ Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
         Tensor from = tensor_rows_view(x, row, count), to = tensor_rows_view(y, row, count);
         KERNELS(tape)->matmul(QUEUE(tape), &from, false, w, false, NULL, &to, false);
         requests[begun++] = comm_start_all_reduce(comm, QUEUE(tape), to.data, to.data, tensor_count(&to),
-                                                  TYPE_REAL, REDUCE_SUM);
+                                                  to.type, REDUCE_SUM);
     }
     for (int64_t i = 0; i < begun; i++) comm_wait(comm, QUEUE(tape), requests[i]);
     free(requests);
@@ -41,15 +41,15 @@ Tensor *op_linear_reduce(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
     return y;
 }
 
-double row_overlap_seconds(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in, int64_t out,
-                           int64_t chunks) {
+double row_overlap_seconds(const DeviceModel *model, const Comm *comm, ElementType type, int64_t rows,
+                           int64_t in, int64_t out, int64_t chunks) {
     int64_t chunk = chunk_rows(rows, chunks);
     double formed = 0, end = 0;
     for (int64_t row = 0; row < rows; row += chunk) {
         int64_t count = min64(chunk, rows - row), numbers = count * in + in * out + count * out;
         formed += clock_kernel_seconds(
-            model, (Cost){.product = 2 * count * in * out, .bytes = numbers * element_bytes(TYPE_REAL)});
-        CommCall call = {.kind = COMM_ALL_REDUCE, .type = TYPE_REAL, .count = count * out};
+            model, (Cost){.product = 2 * count * in * out, .bytes = numbers * element_bytes(type)});
+        CommCall call = {.kind = COMM_ALL_REDUCE, .type = type, .count = count * out};
         end = fmax(formed, end) + clock_collective_seconds(model, comm, &call);
     }
     return end;
@@ -79,14 +79,13 @@ static void copy_linear_backward_input(Tape *tape, Node *n) { /* dx += the sum o
     if (!dx) return;
     GradSum *s = tape_alloc(tape, sizeof *s);
     *s = (GradSum){.transfer = {.tensor = dx, .finish = finish_sum}, .comm = *(Comm **)n->args};
-    if (add)
-        s->term = tensor_new(tape->device, MEMORY_COMMUNICATION, "gradient to sum", TYPE_REAL, dx->shape);
+    if (add) s->term = tensor_new(tape->device, MEMORY_COMMUNICATION, "gradient to sum", dx->type, dx->shape);
     Tensor *own = add ? &s->term : dx;
     const Tensor *w = param_acquire(n->param[0]);
     KERNELS(tape)->matmul(QUEUE(tape), n->out->grad, false, w, true, NULL, own, false);
     param_release(n->param[0]);
     s->request = comm_start_all_reduce(s->comm, QUEUE(tape), own->data, own->data, tensor_count(own),
-                                       TYPE_REAL, REDUCE_SUM);
+                                       own->type, REDUCE_SUM);
     tape_begin_transfer(tape, &s->transfer, true); /* whoever reads dx waits for it */
 }
 

@@ -24,7 +24,7 @@ Tensor *op_copy_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, 
 
 /* What the forward of op_linear_reduce takes by the model clock: x (rows,in), weight (in,out), on each device of comm.
  * end_k = max(formed_k, end_k-1) + all-reduce_k. */
-double row_overlap_seconds(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in, int64_t out,
-                           int64_t chunks);
+double row_overlap_seconds(const DeviceModel *model, const Comm *comm, ElementType type, int64_t rows,
+                           int64_t in, int64_t out, int64_t chunks);
 
 #endif

@@ -18,7 +18,7 @@ typedef struct {
 static Tensor whole_new(Tape *tape, const Comm *comm, const Tensor *x) {
     Shape shape = x->shape;
     shape.size[SEQUENCE] *= comm->size;
-    return tensor_new(tape->device, MEMORY_COMMUNICATION, x->name, TYPE_REAL, shape);
+    return tensor_new(tape->device, MEMORY_COMMUNICATION, x->name, x->type, shape);
 }
 
 static void gather_linear_backward_input(Tape *tape, Node *n) { /* dx += the reduce-scatter of dy W^T */
@@ -68,11 +68,10 @@ Tensor *op_gather_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
     return y;
 }
 
-double gather_again_seconds(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in,
-                            int64_t out) {
-    int64_t numbers = rows * out + in * out + rows * in;
-    double product = clock_kernel_seconds(
-        model, (Cost){.product = 2 * rows * in * out, .bytes = numbers * element_bytes(TYPE_REAL)});
-    CommCall call = {.kind = COMM_ALL_GATHER, .type = TYPE_REAL, .count = rows * in / comm->size};
+double gather_again_seconds(const DeviceModel *model, const Comm *comm, ElementType type, int64_t rows,
+                            int64_t in, int64_t out) {
+    int64_t bytes = (rows * out + in * out + rows * in) * element_bytes(type);
+    double product = clock_kernel_seconds(model, (Cost){.product = 2 * rows * in * out, .bytes = bytes});
+    CommCall call = {.kind = COMM_ALL_GATHER, .type = type, .count = rows * in / comm->size};
     return fmax(clock_collective_seconds(model, comm, &call) - product, 0);
 }

@@ -18,7 +18,7 @@ Tensor *op_gather_linear(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x
 
 /* What backward waits for the second all-gather, by the model clock: that of x (rows,in), all slices together, which has the
  * time of the product of dy (rows,out) with the weight. */
-double gather_again_seconds(const DeviceModel *model, const Comm *comm, int64_t rows, int64_t in,
-                            int64_t out);
+double gather_again_seconds(const DeviceModel *model, const Comm *comm, ElementType type, int64_t rows,
+                            int64_t in, int64_t out);
 
 #endif

@@ -1,5 +1,8 @@
 #include "chapters/08_tensor_parallel/sliced.h"
 
+#include "common/comm/clock.h"
+#include "common/run/dry_run.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,9 +12,20 @@ TensorParallelOptions sliced_options(const Config *c) {
                                    .overlap_chunks = c->overlap_tensor > 1 ? c->overlap_tensor : 0};
 }
 
-void sliced_check_sizes(const Config *c, Comm *world) {
+char *sliced_problem(const Config *c, char **hint) {
     TensorParallelOptions options = sliced_options(c);
-    char *hint, *problem = tensor_parallel_problem(&c->model, (int)c->tensor_parallel, &options, &hint);
+    return tensor_parallel_problem(&c->model, (int)c->tensor_parallel, &options, hint);
+}
+
+bool sliced_is_possible(const Config *c) {
+    char *hint, *problem = sliced_problem(c, &hint);
+    if (problem) free(hint);
+    free(problem);
+    return !problem;
+}
+
+void sliced_check_sizes(const Config *c, Comm *world) {
+    char *hint, *problem = sliced_problem(c, &hint);
     if (problem && world) comm_refuse(world, hint, problem);
     CHECK_USAGE(!problem, hint, "%s", problem);
 }
@@ -25,7 +39,7 @@ Sliced *sliced_new(const Config *c, const Mesh *mesh, Device *device, const Data
 Sliced *sliced_new_of(const Config *c, TensorParallel *tp, Model *slice, const Dataset *data) {
     Sliced *s = xcalloc(1, sizeof *s);
     *s = (Sliced){.mesh = tp->mesh, .tp = tp};
-    s->own = sharded_new_of(c, tp->mesh->axis[MESH_DATA], slice, data);
+    s->own = sharded_new_of(c, tp->mesh->axis[MESH_DATA], slice, NULL, data);
     return s;
 }
 
@@ -35,13 +49,10 @@ void sliced_delete(Sliced *s) {
     free(s);
 }
 
-static double sum_along_data(const Sliced *s, double x) {
-    comm_all_reduce(s->mesh->axis[MESH_DATA], &s->own->device->queue, &x, &x, 1, TYPE_F64, REDUCE_SUM);
-    return x;
-}
-
-double sliced_gradient(Sliced *s) {
+/* The first half of a step: gradients are complete, and not clipped, and the loss is known to the device. */
+static void gradient(Sliced *s) {
     Sharded *own = s->own;
+    Comm *data = s->mesh->axis[MESH_DATA];
     const Config *c = &own->config;
     profile_phase(own->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
@@ -49,10 +60,7 @@ double sliced_gradient(Sliced *s) {
     int64_t first = own->next_window + s->mesh->coordinate[MESH_DATA] * share;
     batch_load(&own->batch, own->data, SPLIT_TRAIN, first);
     profile_phase(own->profile, PHASE_REDUCE);
-    double real_tokens = sum_along_data(s, (double)own->batch.real);
-    tensor_set_scalar(&own->seed, 1.0 / real_tokens);
-
-    double loss = 0;
+    step_begin(&own->numbers, &own->batch, data);
     for (int64_t i = 0; i < c->num_microbatches; i++) {
         profile_phase(own->profile, PHASE_FORWARD);
         Batch part = batch_rows(&own->batch, i * c->micro_batch, c->micro_batch);
@@ -63,23 +71,23 @@ double sliced_gradient(Sliced *s) {
         Tensor *x = model_embed(own->model, own->tape, &part.ids, &pass);
         x = model_blocks(own->model, own->tape, x, 0, c->model.L, &pass);
         Tensor *sum = model_loss(own->model, own->tape, x, &part.targets);
-        loss += tensor_scalar(sum) / real_tokens; /* Replicate along `tensor`: counted once */
+        step_add_loss(&own->numbers, sum); /* Replicate along `tensor`: counted once */
 
         profile_phase(own->profile, PHASE_BACKWARD);
-        tape_backward(own->tape, sum, &own->seed);
+        tape_backward(own->tape, sum, &own->numbers.seed);
         tape_reset(own->tape);
     }
     profile_phase(own->profile, PHASE_REDUCE);
     fsdp_finish(own->fsdp);                                /* the sum along `data` */
     tensor_parallel_finish(s->tp, fsdp_params(own->fsdp)); /* what is Partial along `tensor` still */
-    return sum_along_data(s, loss);
+    step_sum_loss(&own->numbers, data);
 }
 
 /* Gradients that devices hold slices of, and shards of slices: copies of either count once. */
-static double grad_norm(const Sliced *s) {
+static NormGroups norm_groups(const Sliced *s) {
     const Mesh *mesh = s->mesh;
-    return optimizer_grad_norm_among(s->own->optimizer, s->own->config.zero_stage ? s->own->shards : NULL,
-                                     mesh->size[MESH_TENSOR] > 1 ? mesh->axis[MESH_TENSOR] : NULL);
+    return (NormGroups){.shards = s->own->config.zero_stage ? s->own->shards : NULL,
+                        .slices = mesh->size[MESH_TENSOR] > 1 ? mesh->axis[MESH_TENSOR] : NULL};
 }
 
 void sliced_step(Sliced *s, int64_t step, MetricsRow *row) {
@@ -87,27 +95,26 @@ void sliced_step(Sliced *s, int64_t step, MetricsRow *row) {
     const Config *c = &own->config;
     CommCount before[COMM_KINDS];
     memcpy(before, s->mesh->axis[MESH_TENSOR]->counts, sizeof before);
-    row->loss = sliced_gradient(s);
+    gradient(s);
 
     profile_phase(own->profile, PHASE_CLIP);
-    row->grad_norm = grad_norm(s);
+    NormGroups groups = norm_groups(s);
+    step_clip(&own->numbers, own->optimizer, &groups, c->grad_clip);
+    profile_phase(own->profile, PHASE_OPTIMIZER);
+    row->lr = schedule_lr(c, step);
+    optimizer_step(own->optimizer, row->lr, &own->numbers.clip);
+    profile_phase(own->profile, PHASE_REDUCE);
+    fsdp_updated(own->fsdp);
+    step_read(&own->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
+    profile_phase(own->profile, PHASE_NONE);
     Pass pass = {.training = true,
                  .first_sample = own->next_window +
                                  s->mesh->coordinate[MESH_DATA] * c->num_microbatches * c->micro_batch};
     pass = tensor_parallel_pass(s->tp, &c->model, pass);
     check_finite(own->model, &own->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm,
                  s->mesh->world);
-    profile_phase(own->profile, PHASE_OPTIMIZER);
-    row->lr = schedule_lr(c, step);
-    optimizer_step(own->optimizer, row->lr, clip_factor(row->grad_norm, c->grad_clip));
-    profile_phase(own->profile, PHASE_REDUCE);
-    fsdp_updated(own->fsdp);
-    profile_phase(own->profile, PHASE_NONE);
     own->next_window += c->global_batch;
-    for (int kind = 0; kind < COMM_KINDS; kind++) {
-        CommCount now = s->mesh->axis[MESH_TENSOR]->counts[kind];
-        s->along_tensor[kind] = (CommCount){now.calls - before[kind].calls, now.bytes - before[kind].bytes};
-    }
+    comm_counts_since(s->mesh->axis[MESH_TENSOR], before, s->along_tensor);
 }
 
 double sliced_evaluate(Sliced *s) {
@@ -120,32 +127,48 @@ double sliced_evaluate(Sliced *s) {
 
 /* ---- copies ---- */
 
-static bool same_on(Comm *comm, uint64_t hash) {
-    uint64_t *all = xmalloc((size_t)comm->size * sizeof *all);
-    comm_all_gather(comm, NULL, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
-    bool same = true;
-    for (int r = 1; r < comm->size; r++) same &= all[r] == all[0];
-    free(all);
-    return same;
-}
-
 const char *sliced_drift(const Sliced *s) {
     fsdp_check(s->own->fsdp); /* along `data` */
-    const Params *params = fsdp_params(s->own->fsdp);
-    int32_t first = INT32_MAX; /* among the parameters of this device; pieces lie alike along `tensor` */
-    for (int i = 0; i < params->count; i++) {
-        Comm *holders = tensor_parallel_holders(s->tp, params->items[i]);
-        if (holders && !same_on(holders, tensor_hash(&params->items[i]->data, 0)) && i < first) first = i;
-    }
-    int32_t found = -first;
-    comm_all_reduce(s->mesh->world, NULL, &found, &found, 1, TYPE_I32, REDUCE_MAX);
-    if (found == -INT32_MAX) return NULL;
-    return first < INT32_MAX ? params->items[first]->name : "a parameter of another device";
+    return tensor_parallel_drift(s->tp, fsdp_params(s->own->fsdp));
 }
 
 Parts sliced_parts(const Sliced *s) {
     const Sharded *own = s->own;
     /* along `tensor` a parameter knows itself which copy it is */
     bool copy = own->config.zero_stage == 0 ? own->comm->rank > 0 : own->copies->rank > 0;
-    return (Parts){s->mesh->world, &own->model->params, own->optimizer, copy};
+    return (Parts){s->mesh->world, own->optimizer, copy};
+}
+
+/* ---- ahead of a run ---- */
+
+static void evaluate_dry(Sliced *s) {
+    const Config *c = &s->own->config;
+    evaluate(s->own->model, s->own->data, dry_windows(c, s->own->data), c->micro_batch,
+             s->mesh->axis[MESH_DATA]);
+}
+
+/* Its first token takes as much as any other. */
+static void sample_dry(Sliced *s) {
+    Sampling sampling = {.max_new_tokens = 1};
+    Str text = {0};
+    generate(s->own->model, s->own->data->tokenizer, "", &sampling, &text);
+    str_free(&text);
+}
+
+double sliced_dry(const Config *c, Comm *world, Device *device, const Dataset *data) {
+    Mesh mesh = mesh_new(world, (int[MESH_AXES]){0, 1, (int)c->tensor_parallel});
+    Sliced *s = sliced_new(c, &mesh, device, data);
+    double seconds = 0;
+    evaluate_dry(s);
+    for (int64_t step = 0; step < dry_steps(c); step++) {
+        MetricsRow row;
+        double began = queue_now(&device->queue);
+        sliced_step(s, step, &row);
+        seconds = queue_now(&device->queue) - began;
+    }
+    evaluate_dry(s);
+    if (c->sample_interval) sample_dry(s);
+    sliced_delete(s);
+    mesh_close(&mesh);
+    return seconds;
 }

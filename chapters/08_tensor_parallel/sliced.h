@@ -20,6 +20,9 @@ TensorParallelOptions sliced_options(const Config *config);
 /* Refuses sizes that cannot be cut over the devices along `tensor`, and names the nearest that can; before there is a model.
  * world: every rank of it calls this; NULL: there is none yet. */
 void sliced_check_sizes(const Config *config, Comm *world);
+bool sliced_is_possible(const Config *config);
+/* NULL, or what cannot be cut, with *hint; the caller frees both. */
+char *sliced_problem(const Config *config, char **hint);
 
 /* Every rank of the mesh calls it with the same config. */
 Sliced *sliced_new(const Config *config, const Mesh *mesh, Device *device, const Dataset *data);
@@ -30,15 +33,16 @@ void sliced_delete(Sliced *s);
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
  * same on every device. */
 void sliced_step(Sliced *s, int64_t step, MetricsRow *row);
-/* The first half of it: returns the mean loss; gradients are complete, and not clipped. */
-double sliced_gradient(Sliced *s);
 
 /* The mean loss over the validation windows: a share for each coordinate along `data`. */
 double sliced_evaluate(Sliced *s);
 /* NULL, or the name of a parameter of which devices that should hold the same bits do not. Every rank calls it. */
 const char *sliced_drift(const Sliced *s);
 
-/* What this device holds, for snapshot_save_parts and snapshot_load_parts, which all of the world call. */
+/* What this device holds, for saver_new and snapshot_load_parts, which all of the world call. */
 Parts sliced_parts(const Sliced *s);
+
+/* All of it, from the mesh on, for a device that only counts (common/run/dry_run.h). */
+double sliced_dry(const Config *config, Comm *world, Device *device, const Dataset *data);
 
 #endif

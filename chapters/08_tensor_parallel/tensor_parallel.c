@@ -168,7 +168,7 @@ static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
 static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {
     Tensor *own = enter(m, tape, x);
     Tensor *loss = op_vocabulary_head_loss(tape, of(m)->mesh, MESH_TENSOR, own, m->head, m->head_bias,
-                                           m->config.tied ? 1 : 0, targets);
+                                           m->head_use, targets);
     return last(tape, loss, own);
 }
 
@@ -189,8 +189,7 @@ TensorParallel *tensor_parallel_new(const Mesh *mesh, const ModelConfig *model,
     *tp = (TensorParallel){.mesh = mesh, .options = *options, .layers = layers_tensor_parallel};
     int64_t sharing = devices(tp) / model->K; /* devices for each key/value head */
     if (sharing > 1)
-        tp->same_head =
-            comm_split(mesh->axis[MESH_TENSOR], (int)(rank(tp) / sharing), rank(tp), "key/value head");
+        tp->same_head = comm_split_strided(mesh->axis[MESH_TENSOR], (int)sharing, 1, "key/value head");
     return tp;
 }
 
@@ -259,4 +258,27 @@ void tensor_parallel_finish(TensorParallel *tp, Params *params) {
     /* norms, row biases, positions: each device has applied them to its slice of the sequence */
     if (tp->options.sequence_parallel) sum_gradients(tp, tp->mesh->axis[MESH_TENSOR], params);
     if (tp->same_head) sum_gradients(tp, tp->same_head, params);
+}
+
+/* ---- copies ---- */
+
+static bool same_on(Comm *comm, uint64_t hash) {
+    uint64_t *all = xmalloc((size_t)comm->size * sizeof *all);
+    comm_all_gather(comm, NULL, &hash, all, sizeof hash / sizeof(int32_t), TYPE_I32);
+    bool same = true;
+    for (int r = 1; r < comm->size; r++) same &= all[r] == all[0];
+    free(all);
+    return same;
+}
+
+const char *tensor_parallel_drift(const TensorParallel *tp, const Params *params) {
+    int32_t first = INT32_MAX; /* among the parameters of this device */
+    for (int i = 0; i < params->count; i++) {
+        Comm *holders = tensor_parallel_holders(tp, params->items[i]);
+        if (holders && !same_on(holders, tensor_hash(&params->items[i]->data, 0)) && i < first) first = i;
+    }
+    int32_t found = -first;
+    comm_all_reduce(tp->mesh->world, NULL, &found, &found, 1, TYPE_I32, REDUCE_MAX);
+    if (found == -INT32_MAX) return NULL;
+    return first < INT32_MAX ? params->items[first]->name : "a parameter of another device";
 }

@@ -68,6 +68,9 @@ void tensor_parallel_finish(TensorParallel *tp, Params *params);
 
 /* The devices along `tensor` that hold the same elements of p as this one; NULL: none do. */
 Comm *tensor_parallel_holders(const TensorParallel *tp, const Param *p);
+/* NULL, or the name of one of these parameters (or pieces, see above) of which devices along `tensor` that should hold the same
+ * bits do not. Every rank of the mesh calls it. */
+const char *tensor_parallel_drift(const TensorParallel *tp, const Params *params);
 
 extern const LayerTable layers_tensor_parallel; /* its context is a TensorParallel */
 

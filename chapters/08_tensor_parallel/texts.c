@@ -37,55 +37,64 @@ static Tokenizer *share_tokenizer(Comm *world, const char *path) {
     return tokenizer;
 }
 
-/* Each rank's slices of the weights that rank 0 reads, on its host, where the model must fit as a whole. */
-static void load_slices(const Checkpoint *checkpoint, const Tokenizer *tokenizer, Model *slice, Comm *world) {
-    Device *host = device_new_cpu(0);
-    Model *whole = model_new(checkpoint ? host : NULL, &slice->config, slice->seed, &layers_serial);
-    if (checkpoint) snapshot_load(checkpoint, whole, NULL, tokenizer);
-    const Params *held = &slice->params;
-    Tensor **tensors = xcalloc((size_t)held->count, sizeof *tensors);
-    for (int i = 0; i < held->count; i++) tensors[i] = &held->items[i]->data;
-    Holding holding = {world, held, tensors, false};
-    for (int i = 0; i < whole->params.count; i++) {
-        const Tensor *t = &whole->params.items[i]->data;
-        real *elements = checkpoint ? tensor_to_host(t) : xmalloc((size_t)tensor_count(t) * sizeof *elements);
-        whole_scatter(&holding, whole->params.items[i]->name, t->shape, elements);
-        free(elements);
-    }
-    free(tensors);
-    model_delete(whole);
-    device_delete(host);
-}
-
-void texts_continue(const Config *config, const Mesh *mesh, Device *device) {
+void texts_continue_by(const Config *config, Comm *world, const TextModel *how) {
     Config c = *config;
-    Comm *world = mesh->world;
     Checkpoint *checkpoint = NULL;
     char *path = NULL;
     if (world->rank == 0) {
-        checkpoint = checkpoint_open_latest(c.output_dir);
+        checkpoint = checkpoint_find_latest(c.output_dir);
         CHECK(checkpoint, "train first, or name the run with --output-dir", "there is no checkpoint in '%s'",
               c.output_dir);
         path = checkpoint_path(checkpoint, "tokenizer.json");
         c.model = snapshot_model_config(checkpoint);
+        c.model.dtype = config->model.dtype;
     }
     comm_broadcast(world, NULL, &c.model, sizeof c.model / sizeof(int32_t), TYPE_I32, 0);
-    sliced_check_sizes(&c, world);
+    Model *part = how->open(how->context, &c);
     Tokenizer *tokenizer = share_tokenizer(world, path);
-    TensorParallelOptions options = sliced_options(&c);
-    TensorParallel *tp = tensor_parallel_new(mesh, &c.model, &options);
-    Model *slice = tensor_parallel_model(tp, device, &c.model, c.seed, false);
-    load_slices(checkpoint, tokenizer, slice, world);
+    snapshot_load_weights(checkpoint, world, &part->params);
 
     Sampling sampling = {c.temperature, c.top_k, c.top_p, c.max_new_tokens, c.seed, 0};
     Str text = {0};
     double began = now_seconds();
-    Generated g = generate(slice, tokenizer, c.prompt, &sampling, &text);
+    Generated g = how->write(how->context, part, tokenizer, c.prompt, &sampling, &text);
     print_continuation(&text, &g, now_seconds() - began, c.model.T);
     str_free(&text);
-    model_delete(slice);
-    tensor_parallel_delete(tp);
+    how->close(how->context, part);
     tokenizer_free(tokenizer);
     if (checkpoint) checkpoint_close(checkpoint);
     free(path);
+}
+
+/* ---- of which each device has a slice ---- */
+
+typedef struct {
+    const Mesh *mesh;
+    Device *device;
+    TensorParallel *tp;
+} SlicedText;
+
+static Model *open_slice(void *context, const Config *c) {
+    SlicedText *s = context;
+    sliced_check_sizes(c, s->mesh->world);
+    TensorParallelOptions options = sliced_options(c);
+    s->tp = tensor_parallel_new(s->mesh, &c->model, &options);
+    return tensor_parallel_model(s->tp, s->device, &c->model, c->seed, false);
+}
+
+static Generated write_sliced(void *context, Model *slice, const Tokenizer *tokenizer, const char *prompt,
+                              const Sampling *sampling, Str *text) {
+    (void)context;
+    return generate(slice, tokenizer, prompt, sampling, text);
+}
+
+static void close_slice(void *context, Model *slice) {
+    SlicedText *s = context;
+    model_delete(slice);
+    tensor_parallel_delete(s->tp);
+}
+
+void texts_continue(const Config *config, const Mesh *mesh, Device *device) {
+    SlicedText s = {.mesh = mesh, .device = device};
+    texts_continue_by(config, mesh->world, &(TextModel){open_slice, write_sliced, close_slice, &s});
 }

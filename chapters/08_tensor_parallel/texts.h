@@ -13,4 +13,15 @@ bool texts_sample(const Sliced *s, int64_t step, Str *text);
  * The model is the checkpoint's, whatever the flags. Every rank of the mesh calls it. */
 void texts_continue(const Config *config, const Mesh *mesh, Device *device);
 
+/* ... where each device has another kind of part of the model. */
+typedef struct {
+    /* This device's part of the model in `config`, with memory; what cannot be cut is refused. */
+    Model *(*open)(void *context, const Config *config);
+    Generated (*write)(void *context, Model *part, const Tokenizer *tokenizer, const char *prompt,
+                       const Sampling *sampling, Str *text);
+    void (*close)(void *context, Model *part);
+    void *context;
+} TextModel;
+void texts_continue_by(const Config *config, Comm *world, const TextModel *how);
+
 #endif

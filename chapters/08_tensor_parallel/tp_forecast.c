@@ -8,10 +8,10 @@
 enum { REAL_BYTES = sizeof(real) };
 
 /* Elements whose gradients are summed once a step, after all micro-batches, among `comm`. */
-static int64_t summed_once(const Sliced *s, const Params *params, const Comm *comm) {
+static int64_t summed_once(const TensorParallel *tp, const Params *params, const Comm *comm) {
     int64_t count = 0;
     for (int i = 0; i < params->count; i++)
-        if (tensor_parallel_holders(s->tp, params->items[i]) == comm)
+        if (tensor_parallel_holders(tp, params->items[i]) == comm)
             count += tensor_count(&params->items[i]->data);
     return count;
 }
@@ -21,38 +21,41 @@ int64_t tp_gathers_again(const Config *c, int t) {
     return t > c->model.K ? 1 : 2; /* a qkv of two products does not */
 }
 
-TpForecast tp_forecast_of(const Sliced *s) {
-    const Config *c = &s->own->config;
+TpForecast tp_forecast_of_part(const TensorParallel *tp, const Sharded *own, int64_t L, bool embeds,
+                               bool heads) {
+    const Config *c = &own->config;
+    const int *size = tp->mesh->size;
     const ModelConfig *model = &c->model;
     bool sp = c->sequence_parallel;
-    double t = s->mesh->size[MESH_TENSOR], d = s->mesh->size[MESH_DATA], m = (double)c->num_microbatches;
+    double t = size[MESH_TENSOR], d = size[MESH_DATA], m = (double)c->num_microbatches;
     if (t == 1) return (TpForecast){0};
-    int64_t rows = c->micro_batch * model->T, L = model->L, f = 2, g = c->recompute ? 4 : 2,
-            again = tp_gathers_again(c, s->mesh->size[MESH_TENSOR]);
-    int64_t chunks = vocabulary_chunks(rows, (int)t);
+    int64_t rows = c->micro_batch * model->T, ends = embeds + heads, f = 2, g = c->recompute ? 4 : 2,
+            again = tp_gathers_again(c, size[MESH_TENSOR]);
+    int64_t chunks = heads ? vocabulary_chunks(rows, (int)t) : 0;
     /* of an all-reduce behind a row linear */
     int64_t pieces = ceil_div(rows, ceil_div(rows, c->overlap_tensor));
-    const Params *all = &s->own->model->params, *here = fsdp_params(s->own->fsdp); /* maybe shards */
-    const Comm *everyone = s->mesh->axis[MESH_TENSOR], *same_head = s->tp->same_head;
-    int64_t replicated = sp ? summed_once(s, all, everyone) : 0,
-            shared = same_head ? summed_once(s, all, same_head) : 0,
-            calls = (sp && summed_once(s, here, everyone)) + (same_head && summed_once(s, here, same_head));
+    const Params *all = &own->model->params, *here = fsdp_params(own->fsdp); /* maybe shards */
+    const Comm *everyone = tp->mesh->axis[MESH_TENSOR], *same_head = tp->same_head;
+    int64_t replicated = sp ? summed_once(tp, all, everyone) : 0,
+            shared = same_head ? summed_once(tp, all, same_head) : 0,
+            calls = (sp && summed_once(tp, here, everyone)) + (same_head && summed_once(tp, here, same_head));
     int64_t holders = same_head ? same_head->size : 1;
 
-    double S = (double)(rows * model->C * REAL_BYTES), ring = d * (t - 1);
-    double activations = m * (double)(L * (f + g) + 2) * S; /* bytes of arrays that are summed */
-    double numbers = 3 * m * (double)(rows * REAL_BYTES);
-    double models = c->zero_stage ? s->own->copies->size : d; /* along `data`; the rest are shards of one */
+    double S = (double)(rows * model->C * element_bytes(model_type(model))), ring = d * (t - 1);
+    double activations = m * (double)(L * (f + g) + ends) * S; /* bytes of arrays that are summed */
+    double numbers = heads ? 3 * m * (double)(rows * REAL_BYTES) : 0;
+    double models = c->zero_stage ? own->copies->size : d; /* along `data`; the rest are shards of one */
     double once = models / d * (double)(replicated * REAL_BYTES) + sizeof(double);
     /* t / holders groups, each with a ring of its own */
-    double heads = models * t / (double)holders * 2 * (double)(holders - 1) * (double)(shared * REAL_BYTES);
+    double key_heads =
+        models * t / (double)holders * 2 * (double)(holders - 1) * (double)(shared * REAL_BYTES);
     int64_t micro = c->num_microbatches;
     return (TpForecast){
         .layers = micro * L * (sp ? 2 * (f + g) + again : f + g * pieces),
-        .ends = micro * (sp ? 4 : 2),
+        .ends = micro * ends * (sp ? 2 : 1),
         .cross_entropy = micro * 2 * chunks,
         .once = 1 + calls,
-        .all_reduce = 2 * ring * ((sp ? 0 : activations) + numbers + once) + heads,
+        .all_reduce = 2 * ring * ((sp ? 0 : activations) + numbers + once) + key_heads,
         .all_gather = sp ? ring * (activations + m * (double)(L * again) * S) : 0,
         .reduce_scatter = sp ? ring * activations : 0,
         .cross_entropy_bytes = 2 * ring * numbers,
@@ -62,7 +65,7 @@ TpForecast tp_forecast_of(const Sliced *s) {
 
 void tp_forecast_print(const Sliced *s, const Account *account) {
     Forecast kept = forecast_of(s->own);
-    TpForecast moved = tp_forecast_of(s);
+    TpForecast moved = tp_forecast_of_part(s->tp, s->own, s->own->config.model.L, true, true);
     const double all_reduce = account_step_count(account, COMM_ALL_REDUCE).bytes,
                  all_gather = account_step_count(account, COMM_ALL_GATHER).bytes,
                  reduce_scatter = account_step_count(account, COMM_REDUCE_SCATTER).bytes;

@@ -23,7 +23,9 @@ typedef struct {
     double gathered_logits;                        /* what an all-gather of the logits would send instead */
 } TpForecast;
 
-TpForecast tp_forecast_of(const Sliced *s);
+/* Of a model's part: so many layers, and which ends; own: of those along `data` that have the same. */
+TpForecast tp_forecast_of_part(const TensorParallel *tp, const Sharded *own, int64_t layers, bool embeds,
+                               bool heads);
 /* Of the column linears of a layer, those that gather again in backward: a step gathers so many times L S more. */
 int64_t tp_gathers_again(const Config *c, int t);
 

@@ -24,21 +24,11 @@ static void prefer(Config *preset) {
     preset->tensor_parallel = devices % 4 == 0 ? 4 : devices % 2 == 0 ? 2 : 1;
 }
 
-/* What a shard group of so many devices must divide. */
-static void check_shard_group(const Config *c) {
-    if (c->shard_group == 0 || c->data_parallel % c->shard_group == 0) return;
-    int64_t below = c->shard_group;
-    while (c->data_parallel % below) below--;
-    CHECK_USAGE(false, xprintf("--shard-group %lld does, or %d", (long long)below, c->data_parallel),
-                "--shard-group %lld does not divide the %d devices along 'data'", (long long)c->shard_group,
-                c->data_parallel);
-}
-
 TpProgram tp_options_parse(int argc, char **argv, int devices) {
     Program program = {
         .about = "trains a MiniGPT on several devices that each hold a slice of every matrix",
         .example = "--tensor-parallel-size 4 --sequence-parallel --max-steps 200",
-        .groups = ARGS_ALL,
+        .groups = ARGS_ALL & ~(unsigned)ARGS_PIPELINE,
         .prefer = prefer,
         .own = flags,
         .own_count = COUNT_OF(flags),
@@ -47,11 +37,9 @@ TpProgram tp_options_parse(int argc, char **argv, int devices) {
     };
     options.run = args_parse(argc, argv, &program);
     const Config *c = &options.run;
-    CHECK_USAGE(c->overlap != OVERLAP_BUCKET, "here gradients are summed in units: none, or backward",
-                "--overlap bucket is chapter 05's");
     CHECK_USAGE(c->pipeline_parallel == 1, "--tensor-parallel-size cuts each layer",
                 "--pipeline-parallel-size is chapter 09's");
-    check_shard_group(c);
+    sharded_check_flags(c);
     /* a prompt is the checkpoint's model's, whose sizes are not known yet */
     if (options.model == CUT_GPT && options.sweep == CUT_SWEEP_NONE && !c->prompt)
         sliced_check_sizes(c, NULL);

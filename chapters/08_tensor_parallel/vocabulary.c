@@ -29,7 +29,7 @@ Tensor *op_add_position(Tape *tape, Tensor *x, Param *position, int64_t first) {
     const Tensor *table = param_acquire(position), rows = tensor_view(table, first * C, SHAPE(T, C));
     places_check_whole("op_add_position", x, 2, "op_gather puts the slices together");
     places_check_replicate("op_add_position", table, "every device adds rows of the same table");
-    Tensor *y = tape_tensor(tape, position->name, TYPE_REAL, x->shape, x);
+    Tensor *y = tape_tensor(tape, position->name, x->type, x->shape, x);
     for (int64_t b = 0; b < B; b++) {
         Tensor from = tensor_view(x, b * T * C, SHAPE(T, C)), to = tensor_view(y, b * T * C, SHAPE(T, C));
         KERNELS(tape)->add(QUEUE(tape), &from, &rows, &to);
@@ -83,18 +83,27 @@ Tensor *op_vocabulary_head_loss(Tape *tape, const Mesh *mesh, MeshAxis along, Te
     HeadLoss formed = head_loss_begin(tape, x, head, bias, use);
     Tensor *logits = tape_tensor(tape, "logits", TYPE_REAL, SHAPE(chunk, tensor_rows(w)), NULL);
     places_of_product("op_vocabulary_head_loss", x, w, 1, b, logits);
+    /* a product reads operands of one type: where x is bf16, so is a copy of the logits' gradient */
+    bool narrows = formed.dx && x->type == TYPE_BF16;
+    Tensor *narrow = narrows ? tape_tensor(tape, "logits.narrow", TYPE_BF16, logits->shape, NULL) : NULL;
     for (int64_t row = 0; row < rows; row += chunk) {
         int64_t part = min64(chunk, rows - row);
         Tensor x_rows = tensor_rows_view(x, row, part), p = tensor_rows_view(logits, 0, part);
         k->matmul(q, &x_rows, false, w, true, b, &p, false);
         cross_entropy(tape, comm, &p, words, targets, row, first_id, formed.loss);
         if (!formed.dx) continue;
+        if (bias) k->sum_rows(q, &p, &formed.dbias, row > 0);
         Tensor dx_rows = tensor_rows_view(formed.dx, row, part);
+        if (narrow) {
+            Tensor narrow_p = tensor_rows_view(narrow, 0, part);
+            k->cast(q, &p, &narrow_p);
+            p = narrow_p;
+        }
         k->matmul(q, &p, false, w, false, NULL, &dx_rows, false);
         k->matmul(q, &p, true, &x_rows, false, NULL, &formed.dhead, row > 0);
-        if (bias) k->sum_rows(q, &p, &formed.dbias, row > 0);
     }
     tape_drop(tape, logits);
+    if (narrow) tape_drop(tape, narrow);
     param_release(head);
     if (bias) param_release(bias);
     return head_loss_end(tape, &head_loss_op, x, head, bias, use, &formed);

@@ -54,8 +54,9 @@ static double fit_step(CutFit *f, const WavesTask *task, int64_t step) {
     tape_backward(f->tape, error, &f->seed);
     tape_reset(f->tape);
     data_parallel_finish(f->dp);
-    comm_all_reduce(data, &f->device->queue, &loss, &loss, 1, TYPE_F64, REDUCE_SUM);
-    optimizer_step(f->optimizer, schedule_lr(&f->config, step), 1);
+    Queue host = queue_of_host(&f->device->queue);
+    comm_all_reduce(data, &host, &loss, &loss, 1, TYPE_F64, REDUCE_SUM);
+    optimizer_step(f->optimizer, schedule_lr(&f->config, step), NULL);
     return loss;
 }
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <libgen.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -71,8 +72,31 @@ static void let_other_speak(void) { nanosleep(&(struct timespec){.tv_nsec = 2000
 
 static atomic_flag ending = ATOMIC_FLAG_INIT;
 
+/* Where fail() goes in this thread, instead of to the program's end. */
+static _Thread_local jmp_buf *attempted;
+static _Thread_local char *attempt_message;
+
+char *base_attempt(void (*act)(void *), void *context) {
+    jmp_buf here, *volatile outer = attempted;
+    if (setjmp(here) == 0) {
+        attempted = &here;
+        act(context);
+        attempted = outer;
+        return NULL;
+    }
+    attempted = outer;
+    return attempt_message;
+}
+
 void fail(int status, const char *hint, const char *format, ...) {
     va_list args;
+    if (attempted) {
+        va_start(args, format);
+        attempt_message = message_of(format, args);
+        va_end(args);
+        if (!attempt_message) attempt_message = xstrdup("no memory for the message");
+        longjmp(*attempted, 1);
+    }
     while (atomic_flag_test_and_set(&ending)) pause(); /* one thread speaks and ends the program */
     failing = true;
     va_start(args, format);
@@ -213,6 +237,13 @@ char *file_read(const char *path, size_t *count) {
 
 bool file_exists(const char *path) { return access(path, F_OK) == 0; }
 
+bool file_exists_in(const char *folder, const char *name) {
+    char *path = xprintf("%s/%s", folder, name);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
 void file_make_folder(const char *path) {
     char *copy = xstrdup(path);
     for (char *p = copy + 1;; p++) {
@@ -266,9 +297,13 @@ void file_sync(const char *path) {
     close(fd);
 }
 
+void file_rename(const char *from, const char *to) {
+    CHECK(rename(from, to) == 0, NULL, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
+}
+
 void file_commit(const char *from, const char *to) {
     file_sync(from);
-    CHECK(rename(from, to) == 0, NULL, "cannot rename '%s' to '%s': %s", from, to, strerror(errno));
+    file_rename(from, to);
     char *copy = xstrdup(to);
     file_sync(dirname(copy));
     free(copy);

@@ -24,8 +24,8 @@ typedef float real;
 /* ---- errors ---- */
 
 /* Says `<program>: error: <message> (hint: <hint>)` on stderr and exits with `status`. `hint` may be NULL. */
-_Noreturn void fail(int status, const char *hint, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void fail(int status, const char *hint, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
 /* Processes that were given the same words make the same mistakes: with `others` one of them says the usage errors, and
  * this one ends in silence. */
 void base_usage_said_by(bool others);
@@ -34,8 +34,11 @@ void base_usage_said_by(bool others);
 void base_errors_said_once(bool (*first)(uint64_t words));
 /* The same in the handler of a signal, where only few calls are allowed: the line is there already, with its end; it exits
  * 1 without what atexit has, but for one act, which a handler may do. */
-_Noreturn void fail_at_signal(const char *line);
+void fail_at_signal(const char *line) __attribute__((noreturn));
 void base_before_sudden_end(void (*act)(void));
+/* Does `act`. What would have ended the program ends the act alone, in this thread: the message, which the caller frees;
+ * NULL: it went well. What an act that failed has allocated is lost. */
+char *base_attempt(void (*act)(void *context), void *context);
 /* `warning:` instead of `error:`, and the program goes on. */
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The name in front of each message: the last part of argv[0]. */
@@ -81,6 +84,7 @@ const void *file_map(const char *path, size_t *count);
 void file_check_unchanged(const void *data);
 void file_unmap(const void *data, size_t count);
 bool file_exists(const char *path);
+bool file_exists_in(const char *folder, const char *name);
 /* Makes a folder and those above it. */
 void file_make_folder(const char *path);
 /* Makes an empty folder for a while, below TMPDIR or else /tmp: "/tmp/shard-k3Xq9Z" for "shard". The caller removes it
@@ -93,7 +97,9 @@ void file_lock_folder(const char *path, const char *hint);
 void file_remove(const char *path);
 /* Returns when the file or folder is on the disk. */
 void file_sync(const char *path);
-/* Moves `from` over `to` in one step that survives a crash: syncs the data, renames, syncs the folder. */
+/* Moves `from` over `to` in one step: whoever looks sees the old one or the new one. */
+void file_rename(const char *from, const char *to);
+/* The same, and it survives a crash: syncs the data, renames, syncs the folder. */
 void file_commit(const char *from, const char *to);
 /* Writes through a temporary name and file_commit: a reader sees the old file or the new one,
  * never a part. */

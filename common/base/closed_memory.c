@@ -56,7 +56,11 @@ static void on_fault(int number, siginfo_t *info, void *context) {
 
 void closed_memory_start(void) {
     const char *wanted = getenv("SHARD_CLOSED_MEMORY");
-    if (closed_memory.bytes || !wanted || !strcmp(wanted, "0")) return;
+    if (wanted && strcmp(wanted, "0") != 0) closed_memory_create();
+}
+
+void closed_memory_create(void) {
+    if (closed_memory.bytes) return;
 #ifdef __linux__
     char *opened =
         mmap(NULL, ROOM, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -93,9 +97,14 @@ void closed_memory_give_back(void *block, int64_t bytes) {
 #endif
 }
 
-void closed_memory_rename(void *block, const char *name) {
+void closed_memory_name(void *block, const char *name) {
     Block *named = block_at((uintptr_t)block);
     ASSERT(named);
     snprintf(named->name, sizeof named->name, "%s", name ? name : "");
-    memset(closed_memory_open(block), 0xff, (size_t)named->bytes); /* a NaN in every type */
+}
+
+void closed_memory_rename(void *block, const char *name) {
+    closed_memory_name(block, name);
+    memset(closed_memory_open(block), 0xff,
+           (size_t)block_at((uintptr_t)block)->bytes); /* a NaN in every type */
 }

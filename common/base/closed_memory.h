@@ -23,10 +23,13 @@ static inline void *closed_memory_open(const void *address) {
 
 /* Makes it ready, where the environment asks for it: before any of the others. */
 void closed_memory_start(void);
+/* Makes it ready in any case. */
+void closed_memory_create(void);
 /* A block of whole pages, at a closed address; for closed_memory.bytes > 0 only. */
 void *closed_memory_take(int64_t bytes);
 void closed_memory_give_back(void *block, int64_t bytes);
-/* From now on the block belongs to `name`, which is copied; NULL: to nobody. Fills it with NaNs. */
-void closed_memory_rename(void *block, const char *name);
+/* From now on the block belongs to `name`, which is copied; NULL: to nobody. */
+void closed_memory_name(void *block, const char *name);
+void closed_memory_rename(void *block, const char *name); /* and it holds NaNs */
 
 #endif

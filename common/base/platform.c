@@ -82,7 +82,11 @@ int platform_core_count(const CoreSet *cores) {
     return (int)fmin(count, quota_cores());
 }
 
+static int own_number;
+int platform_process_number(void) { return own_number; }
+
 void platform_share_cores(const CoreSet *cores, int processes, int number) {
+    own_number = number;
     has_core = number < platform_core_count(cores);
     share = (int)fmax(1, floor((double)platform_core_count(cores) / processes));
     omp_set_num_threads(platform_threads());
@@ -222,3 +226,14 @@ int platform_memory_reserve(int file, int64_t offset, int64_t bytes) {
 #endif
 
 int platform_memory_open(const MemoryPath *path) { return open(path->text, O_RDWR | O_CLOEXEC); }
+
+void platform_look_again(int looks) {
+    enum { AT_ONCE = 64, STEP_MICROSECONDS = 5, LONGEST_MICROSECONDS = 200 };
+    if (looks < AT_ONCE) {
+        sched_yield();
+        return;
+    }
+    int longer = looks - AT_ONCE + 1;
+    bool longest = longer > LONGEST_MICROSECONDS / STEP_MICROSECONDS; /* also after a day of looking */
+    usleep((useconds_t)(longest ? LONGEST_MICROSECONDS : longer * STEP_MICROSECONDS));
+}

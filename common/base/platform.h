@@ -2,6 +2,8 @@
 #ifndef PLATFORM_H
 #define PLATFORM_H
 
+#include "common/base/platform_memory.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +22,8 @@ CoreSet platform_cores(void);
 /* `processes` processes of one job run on these cores, of which this one is `number`: from now on each has its share of
  * threads, at least one. */
 void platform_share_cores(const CoreSet *cores, int processes, int number);
+/* This one's number among them; 0 before. */
+int platform_process_number(void);
 /* false: of the processes that share the cores, those before this one are as many as the cores. */
 bool platform_has_core(void);
 /* How many of these cores a control group leaves. */
@@ -38,6 +42,10 @@ static inline void platform_pause(void) {
 #endif
 }
 
+/* For a loop that looks for something again and again, where nobody wakes it: gives the core away, at first at once, then for
+ * a little longer each time. looks: how often it has found nothing. */
+void platform_look_again(int looks);
+
 /* What ps and top call this process from now on, where that can be. */
 void platform_rename_process(const char *name);
 
@@ -54,17 +62,5 @@ int platform_rank(void);
 int platform_ranks(void);
 /* The number of this process among those of its machine, as far as mpiexec says; otherwise -1. */
 int platform_local_rank(void);
-
-/* Memory that other processes of this machine can map: a file that lies in memory, outside /dev/shm, which is small in
- * a container. A new one holds zeros, which take no memory before they are touched or reserved. Others open it by its
- * path until its maker calls platform_memory_unname. The functions return a file, or -1 and errno. */
-typedef struct {
-    char text[64];
-} MemoryPath;
-int platform_memory_new(int64_t bytes, MemoryPath *path);
-int platform_memory_open(const MemoryPath *path);
-void platform_memory_unname(const MemoryPath *path);
-/* From now on touching these bytes cannot fail. 0, or an errno: there is no room for them. */
-int platform_memory_reserve(int file, int64_t offset, int64_t bytes);
 
 #endif

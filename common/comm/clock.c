@@ -11,7 +11,7 @@ double clock_kernel_seconds(const DeviceModel *model, Cost cost) {
 static void charge(void *context, KernelCall *call) {
     Clock *clock = context;
     call->begin = clock->now;
-    clock->now += clock_kernel_seconds(clock->model, call->cost);
+    if (!clock->held) clock->now += clock_kernel_seconds(clock->model, call->cost);
     call->end = clock->now;
 }
 
@@ -27,6 +27,10 @@ void clock_detach(Clock *clock) {
     clock->device->queue.clock = NULL;
     meter_detach(clock->device, &clock->meter);
 }
+
+void clock_hold(Clock *clock, bool held) { clock->held = held; }
+
+void clock_pass(Clock *clock, double seconds) { clock->now += seconds; }
 
 double queue_now(const Queue *q) { return q && q->clock ? q->clock->now : now_seconds(); }
 

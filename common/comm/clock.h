@@ -20,6 +20,7 @@
 typedef struct Clock {
     const DeviceModel *model;
     double now;  /* seconds since clock_attach: when all that was issued to the queue is done */
+    bool held;   /* kernels take no time */
     int number;  /* of this clock among all that were attached: a group forgets what it knew by another one */
     Meter meter; /* through which it hears of kernels */
     Device *device;
@@ -28,6 +29,11 @@ typedef struct Clock {
 /* The device's queue takes its time from this clock, which must live as long; it starts at 0. */
 void clock_attach(Device *device, Clock *clock, const DeviceModel *model);
 void clock_detach(Clock *clock);
+
+/* Where a program says itself what its work takes, as a formula does that gives each action of a pipeline one time: while
+ * the clock is held kernels take none (messages do as ever), and seconds pass where the program says so. */
+void clock_hold(Clock *clock, bool held);
+void clock_pass(Clock *clock, double seconds);
 
 /* Seconds, from any zero: the queue's clock, or this machine's. q may be NULL: this machine's. */
 double queue_now(const Queue *q);

@@ -2,6 +2,7 @@
  * group's backend. */
 #define _GNU_SOURCE
 #include "common/comm/clock.h"
+#include "common/comm/staging.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -11,7 +12,6 @@ const char *const comm_kind_names[COMM_KINDS] = {"all_reduce", "all_gather", "re
                                                  "all_to_all", "send",       "recv",           "barrier"};
 
 CommCallText comm_call_text(const CommCall *call) {
-    static const char *const types[] = {[TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32"};
     CommCallText t = {""};
     char detail[32] = "";
     switch (call->kind) {
@@ -28,7 +28,7 @@ CommCallText comm_call_text(const CommCall *call) {
         snprintf(t.text, sizeof t.text, "barrier");
     else
         snprintf(t.text, sizeof t.text, "%s of %" PRId64 " %s%s", comm_kind_names[call->kind], call->count,
-                 types[call->type], detail);
+                 element_type_names[call->type], detail);
     return t;
 }
 
@@ -64,6 +64,12 @@ static void count_call(Comm *comm, const CommCall *call) {
     }
 }
 
+void comm_counts_since(const Comm *comm, const CommCount *before, CommCount *since) {
+    for (int kind = 0; kind < COMM_KINDS; kind++)
+        since[kind] = (CommCount){comm->counts[kind].calls - before[kind].calls,
+                                  comm->counts[kind].bytes - before[kind].bytes};
+}
+
 static void count_seconds(Comm *comm, double seconds, double idle) {
     for (Comm *c = comm; c; c = c->parent) {
         c->seconds += seconds;
@@ -73,10 +79,15 @@ static void count_seconds(Comm *comm, double seconds, double idle) {
 
 void comm_hold(Comm *comm, int64_t bytes) {
     comm->memory += bytes;
+    for (Comm *c = comm; c; c = c->parent) c->memory_of_all += bytes;
     if (!comm->device) return;
     char *name = xprintf("slots of group %s", comm->name);
     device_count(comm->device, MEMORY_COMMUNICATION, bytes, name);
     free(name);
+}
+
+void comm_on_device(Comm *comm, const CommBackend *backend) {
+    if (!comm->backend->reaches_devices) comm->on_device = backend;
 }
 
 void comm_account(Comm *comm, Device *device) {
@@ -93,23 +104,37 @@ struct CommRequest {
     CommCall call;
     Queue *queue;
     const char *about;
-    void *started;     /* the backend's */
-    double issued;     /* when the queue came to it */
-    double ready;      /* when it can begin, as far as this rank knows */
-    bool done;         /* and then: */
-    double begin, end; /* by the queue's clock */
+    const CommBackend *backend; /* the group's, or its own for devices */
+    void *started;              /* the backend's */
+    Staging staging;            /* where it cannot reach the device's memory */
+    double issued;              /* when the queue came to it */
+    double ready;               /* when it can begin, as far as this rank knows */
+    bool done;                  /* and then: */
+    double begin, end;          /* by the queue's clock */
 };
 
 static CommRequest *unused;
 
-static CommRequest *request_new(Comm *comm, const CommCall *call) {
+static bool has_clock(const Queue *q) { return q && q->clock; }
+
+/* The call's memory is a device's that the host cannot reach. */
+static bool is_apart(const Queue *q, const CommCall *call) {
+    return q && q->device && q->device->backend->apart && (call->in || call->out);
+}
+
+static const CommBackend *backend_for(const Comm *comm, const Queue *q, const CommCall *call) {
+    return comm->on_device && is_apart(q, call) && !has_clock(q) && call->count > 0 ? comm->on_device
+                                                                                    : comm->backend;
+}
+
+static CommRequest *request_new(Comm *comm, Queue *q, const CommCall *call) {
     CommRequest *request = unused;
     if (request)
         unused = request->next;
     else
         request = xmalloc(sizeof *request);
-    *request = (CommRequest){.call = *call};
-    if (is_message(call)) return request;
+    *request = (CommRequest){.call = *call, .queue = q, .backend = backend_for(comm, q, call)};
+    if (is_message(call) || request->backend != comm->backend) return request;
     CommRequest **end = &comm->collectives;
     while (*end) end = &(*end)->next;
     *end = request;
@@ -119,8 +144,6 @@ static CommRequest *request_new(Comm *comm, const CommCall *call) {
 static double message_bytes(const CommCall *call) {
     return (double)(call->count * element_bytes(call->type));
 }
-
-static bool has_clock(const Queue *q) { return q && q->clock; }
 
 /* By the model clock a message leaves when those before it have left. now: the queue's. */
 static double when_ready(Comm *comm, const Queue *q, const CommCall *call, double now) {
@@ -145,11 +168,13 @@ CommRequest *comm_start(Comm *comm, Queue *q, CommCall call) {
           "%s by rank %d of group '%s', which has ranks 0 to %d", comm_call_text(&call).text, comm->rank,
           comm->name, comm->size - 1);
     count_call(comm, &call);
-    CommRequest *request = request_new(comm, &call);
-    request->queue = q;
+    CommRequest *request = request_new(comm, q, &call);
+    const CommBackend *backend = request->backend;
     request->issued = has_clock(q) ? queue_now(q) : start;
     request->ready = when_ready(comm, q, &call, request->issued);
-    request->started = comm->backend->start(comm, q, &call, request->ready);
+    if (is_apart(q, &call) && !backend->reaches_devices)
+        staging_begin(&request->staging, q, comm->size, &call);
+    request->started = backend->start(comm, q, &call, request->ready);
     if (!has_clock(q)) count_seconds(comm, now_seconds() - start, 0);
     return request;
 }
@@ -179,10 +204,46 @@ static void tell_waited(const Comm *comm, double begin, double end) {
         if (c->observer.waited) c->observer.waited(c->observer.context, begin, end);
 }
 
-/* Waits for a call in real time. */
-static void finish(Comm *comm, CommRequest *request) {
+static void tell(const CommEvent *event) {
+    for (const Comm *c = event->comm; c; c = c->parent)
+        if (c->observer.done) c->observer.done(c->observer.context, event);
+}
+
+/* ---- calls whose times a device knows later ---- */
+
+typedef struct {
+    CommEvent event;
+    const Device *device;
+    void *began, *ended;
+} LateEvent;
+static LateEvent *late;
+static int64_t late_count, late_capacity;
+
+static void tell_later(const CommEvent *event, const Device *device, const CommArrival *arrival) {
+    if (late_count == late_capacity) {
+        late_capacity = 2 * late_capacity + 64;
+        late = xrealloc(late, (size_t)late_capacity * sizeof *late);
+    }
+    late[late_count++] = (LateEvent){*event, device, arrival->began, arrival->ended};
+}
+
+void comm_tell_late(void) {
+    for (int64_t i = 0; i < late_count; i++) {
+        CommEvent *event = &late[i].event;
+        event->begin = device_stamped(late[i].device, late[i].began);
+        event->end = device_stamped(late[i].device, late[i].ended);
+        tell(event);
+    }
+    late_count = 0;
+}
+
+/* ---- waiting ---- */
+
+/* Waits for a call in real time, or has q wait for it. */
+static void finish(Comm *comm, Queue *q, CommRequest *request) {
     double start = now_seconds();
-    CommArrival arrival = comm->backend->wait(comm, request->queue, request->started);
+    CommArrival arrival = request->backend->wait(comm, q, request->started);
+    staging_end(&request->staging, request->queue);
     request->done = true;
     if (has_clock(request->queue)) {
         model_times(comm, request->queue, request, arrival.ready);
@@ -190,11 +251,14 @@ static void finish(Comm *comm, CommRequest *request) {
         request->begin = request->issued;
         request->end = now_seconds();
         count_seconds(comm, request->end - start, arrival.idle);
-        tell_waited(comm, start, request->end);
+        if (!arrival.began) tell_waited(comm, start, request->end);
     }
-    CommEvent event = {comm, request->call, arrival.number, request->begin, request->end, request->about};
-    for (const Comm *c = comm; c; c = c->parent)
-        if (c->observer.done) c->observer.done(c->observer.context, &event);
+    CommEvent event = {comm,         request->call,  arrival.number, request->begin,
+                       request->end, request->about, arrival.stream, arrival.stream_number};
+    if (arrival.began)
+        tell_later(&event, request->queue->device, &arrival);
+    else
+        tell(&event);
 }
 
 /* The queue goes on when the call is done. Of that time, idle is what passes before it begins. */
@@ -207,12 +271,12 @@ static void advance(Comm *comm, Clock *clock, const CommRequest *request) {
 
 void comm_wait(Comm *comm, Queue *q, CommRequest *request) {
     /* collectives are done in their order, and each begins by the model clock when the one before has ended */
-    while (!request->done && !is_message(&request->call)) {
+    while (!request->done && request->backend == comm->backend && !is_message(&request->call)) {
         CommRequest *first = comm->collectives;
         comm->collectives = first->next;
-        finish(comm, first);
+        finish(comm, first->queue, first);
     }
-    if (!request->done) finish(comm, request);
+    if (!request->done) finish(comm, q, request);
     if (has_clock(q)) advance(comm, q->clock, request);
     request->next = unused;
     unused = request;
@@ -222,15 +286,40 @@ static void call_and_wait(Comm *comm, Queue *q, CommCall call) {
     comm_wait(comm, q, comm_start(comm, q, call));
 }
 
+static Comm *like_its_parent(Comm *part) {
+    if (!part) return NULL;
+    const Comm *comm = part->parent;
+    if (comm->device) comm_account(part, comm->device);
+    comm_on_device(part, comm->on_device);
+    return part;
+}
+
 Comm *comm_split(Comm *comm, int color, int key, const char *name) {
     CHECK(color >= -1, NULL, "comm_split of group '%s': color %d", comm->name, color);
-    Comm *part = comm->backend->split(comm, color, key, name);
-    if (part && comm->device) comm_account(part, comm->device);
+    return like_its_parent(comm->backend->split(comm, color, key, name));
+}
+
+Comm *comm_split_listed(Comm *comm, const int *members, int count, const char *name) {
+    int place = 0;
+    while (place < count && members[place] != comm->rank) place++;
+    ASSERT(count == 0 || place < count);
+    if (!comm->backend->split_listed) return comm_split(comm, count ? members[0] : -1, place, name);
+    return like_its_parent(count ? comm->backend->split_listed(comm, members, count, name) : NULL);
+}
+
+Comm *comm_split_strided(Comm *comm, int size, int stride, const char *name) {
+    ASSERT(size > 0 && stride > 0 && comm->size % (size * stride) == 0);
+    int *members = xmalloc((size_t)size * sizeof *members);
+    int first = comm->rank - comm->rank / stride % size * stride;
+    for (int i = 0; i < size; i++) members[i] = first + i * stride;
+    Comm *part = comm_split_listed(comm, members, size, name);
+    free(members);
     return part;
 }
 
 void comm_close(Comm *comm) {
     comm_hold(comm, -comm->memory);
+    if (comm->on_device_state) comm->on_device->close(comm);
     comm->backend->close(comm);
 }
 
@@ -261,6 +350,16 @@ CommRequest *comm_start_recv(Comm *comm, Queue *q, void *data, int64_t count, El
 void comm_all_reduce(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type,
                      Reduction reduction) {
     comm_wait(comm, q, comm_start_all_reduce(comm, q, in, out, count, type, reduction));
+}
+
+double comm_sum(Comm *comm, double x) {
+    comm_all_reduce(comm, NULL, &x, &x, 1, TYPE_F64, REDUCE_SUM);
+    return x;
+}
+
+double comm_most(Comm *comm, double x) {
+    comm_all_reduce(comm, NULL, &x, &x, 1, TYPE_F64, REDUCE_MAX);
+    return x;
 }
 
 void comm_all_gather(Comm *comm, Queue *q, const void *in, void *out, int64_t count, ElementType type) {

@@ -15,8 +15,8 @@ typedef struct {
 
 typedef void Map(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add);
 
-static Tensor buffer_new(Tape *tape, const char *name, int64_t count) {
-    return tensor_new(tape->device, MEMORY_COMMUNICATION, name, TYPE_REAL, SHAPE(count));
+static Tensor buffer_new(Tape *tape, const char *name, const Tensor *like, int64_t count) {
+    return tensor_new(tape->device, MEMORY_COMMUNICATION, name, like->type, SHAPE(count));
 }
 
 /* Each slice along the axis is one block of memory: nothing needs to be moved. */
@@ -67,11 +67,11 @@ static void slice(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
 static void all_reduce(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
     int64_t count = tensor_count(x);
     if (!add) {
-        comm_all_reduce(way.comm, QUEUE(tape), x->data, y->data, count, TYPE_REAL, REDUCE_SUM);
+        comm_all_reduce(way.comm, QUEUE(tape), x->data, y->data, count, x->type, REDUCE_SUM);
         return;
     }
-    Tensor sum = buffer_new(tape, "all_reduce", count);
-    comm_all_reduce(way.comm, QUEUE(tape), x->data, sum.data, count, TYPE_REAL, REDUCE_SUM);
+    Tensor sum = buffer_new(tape, "all_reduce", x, count);
+    comm_all_reduce(way.comm, QUEUE(tape), x->data, sum.data, count, x->type, REDUCE_SUM);
     KERNELS(tape)->accumulate(QUEUE(tape), &sum, y);
     tensor_free(&sum);
 }
@@ -79,9 +79,9 @@ static void all_reduce(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add
 static Gather gather_start(Tape *tape, Comm *comm, const Tensor *x, int axis, const Tensor *y, bool add) {
     Gather g = {.comm = comm, .axis = axis};
     bool joined = add || !slices_are_blocks(y, axis);
-    if (joined) g.rows = buffer_new(tape, "all_gather", tensor_count(y));
+    if (joined) g.rows = buffer_new(tape, "all_gather", x, tensor_count(y));
     g.request = comm_start_all_gather(comm, QUEUE(tape), x->data, joined ? g.rows.data : y->data,
-                                      tensor_count(x), TYPE_REAL);
+                                      tensor_count(x), x->type);
     return g;
 }
 
@@ -108,11 +108,11 @@ static void reduce_scatter(Tape *tape, Way way, const Tensor *x, Tensor *y, bool
     Tensor rows = {.data = x->data}, sum = {.data = y->data};
     bool cut = !slices_are_blocks(x, way.out);
     if (cut) {
-        rows = buffer_new(tape, "reduce_scatter", tensor_count(x));
+        rows = buffer_new(tape, "reduce_scatter", x, tensor_count(x));
         cut_to_rows(tape, x, way.out, way.comm->size, &rows);
     }
-    if (add) sum = buffer_new(tape, "reduce_scatter.sum", count);
-    comm_reduce_scatter(way.comm, QUEUE(tape), rows.data, sum.data, count, TYPE_REAL, REDUCE_SUM);
+    if (add) sum = buffer_new(tape, "reduce_scatter.sum", x, count);
+    comm_reduce_scatter(way.comm, QUEUE(tape), rows.data, sum.data, count, x->type, REDUCE_SUM);
     if (cut) tensor_free(&rows);
     if (!add) return;
     KERNELS(tape)->accumulate(QUEUE(tape), &sum, y);
@@ -125,9 +125,9 @@ void dist_reduce_scatter(Tape *tape, Comm *comm, const Tensor *x, int axis, Tens
 
 static void all_to_all(Tape *tape, Way way, const Tensor *x, Tensor *y, bool add) {
     int n = way.comm->size;
-    Tensor rows = buffer_new(tape, "all_to_all", tensor_count(x));
+    Tensor rows = buffer_new(tape, "all_to_all", x, tensor_count(x));
     cut_to_rows(tape, x, way.out, n, &rows);
-    comm_all_to_all(way.comm, QUEUE(tape), rows.data, rows.data, tensor_count(x) / n, TYPE_REAL);
+    comm_all_to_all(way.comm, QUEUE(tape), rows.data, rows.data, tensor_count(x) / n, x->type);
     join_rows(tape, &rows, n, y, way.in, add);
     tensor_free(&rows);
 }
@@ -214,7 +214,7 @@ static Tensor *apply(const DistOp *op, Tape *tape, const Mesh *mesh, MeshAxis al
         check_innermost(name, along, x, way.in);
         shape.size[way.in] *= n;
     }
-    Tensor *y = tape_tensor(tape, x->name, TYPE_REAL, shape, x);
+    Tensor *y = tape_tensor(tape, x->name, x->type, shape, x);
     y->place[along] = (Place){op->out, op->out == PLACE_SHARD ? way.out : 0};
     op->forward(tape, way, x, y, false);
     Node *node = tape_node(tape, &op->op, x, NULL, y);

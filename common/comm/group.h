@@ -121,12 +121,20 @@ extern const Transport transport_shared;
  * the members. */
 int64_t shared_place(int n);
 void shared_join(Group *g, int64_t place, const int *seats);
+/* Bytes that each rank of a group of n holds from then on, and for each rank that it sends to. */
+int64_t shared_held(int n);
+int64_t shared_channel_held(void);
 
 /* ---- messages.c: MPI between any two ranks ---- */
 
 extern const Transport transport_messages;
 /* id: of the group, 1 or more, the same for all members and no other group of theirs; at most messages_max_id */
 void messages_join(Group *g, int id);
+/* Of a round: what a rank lays out for the others, and what it gets from each, behind a header. */
+static inline int64_t messages_slot_bytes(int n) { return SLOT_BYTES + SLOT_BYTES / n + CACHE_LINE_BYTES; }
+static inline int64_t messages_stride(int n) { return messages_slot_bytes(n) + (int64_t)sizeof(CommHeader); }
+/* Bytes that each rank of a group of n holds. */
+static inline int64_t messages_held(int n) { return messages_slot_bytes(n) + n * messages_stride(n); }
 int messages_max_id(void);
 
 /* ---- stall.c ---- */
@@ -140,6 +148,9 @@ bool stall_rings(void);
 void stall_close(void);
 
 /* ---- mpi.c ---- */
+
+/* What goes on while this rank waits for calls, NULL: nothing else; true: there is something that rings no bell. */
+extern bool (*group_meanwhile)(void);
 
 /* The group of all: `place` in shared memory, or 0. closed: is called when it has been closed, the last of all groups. */
 Group *group_of_all(int64_t place, void (*closed)(void));

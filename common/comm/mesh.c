@@ -89,11 +89,10 @@ Mesh mesh_new(Comm *world, const int size[MESH_AXES]) {
     agree_on_sizes(world, mesh.size);
     mesh_coordinate(&mesh, world->rank, mesh.coordinate);
     for (int axis = 0; axis < MESH_AXES; axis++) {
-        int first[MESH_AXES]; /* of the group, whose number in the world names it */
-        memcpy(first, mesh.coordinate, sizeof first);
-        first[axis] = 0;
+        int unit[MESH_AXES] = {0}; /* its rank: how far apart neighbours along the axis are */
+        unit[axis] = 1;
         mesh.axis[axis] =
-            comm_split(world, mesh_rank(&mesh, first), mesh.coordinate[axis], mesh_axis_names[axis]);
+            comm_split_strided(world, mesh.size[axis], mesh_rank(&mesh, unit), mesh_axis_names[axis]);
     }
     return mesh;
 }

@@ -21,6 +21,10 @@
  * does not change until the message is done. The result (1), double, is 0 and Partial: what this stage adds to the loss.
  * tape_backward from it, with any seed, receives the gradient of x. */
 Tensor *op_send(Tape *tape, const Mesh *mesh, MeshAxis along, Tensor *x, int to);
+/* Of what op_send returned: begins to receive the gradient of x ahead of the backward, which then takes this one. So a
+ * program says itself in which order it asks a device for gradients and for other messages, and can wait (tape_await)
+ * until the backward has what it needs. NULL: nobody sends one, the tape does not record, or x is constant. */
+Tensor *message_expect_gradient(Tape *tape, Tensor *sent);
 /* The x of the device with coordinate `from`, of which `like` has the name, shape, placements and whether it is
  * constant. Its backward sends the gradient to where it came from. */
 Tensor *op_recv(Tape *tape, const Mesh *mesh, MeshAxis along, int from, const Tensor *like);

@@ -28,17 +28,17 @@ int messages_max_id(void) {
 }
 
 void messages_join(Group *g, int id) {
-    int64_t n = g->comm.size, slot = SLOT_BYTES + SLOT_BYTES / n + CACHE_LINE_BYTES;
+    int n = g->comm.size;
     Messages *m = xcalloc(1, sizeof *m);
     *m = (Messages){.id = id,
-                    .slot = xmalloc((size_t)slot),
-                    .stride = slot + (int64_t)sizeof(CommHeader),
-                    .requests = xcalloc((size_t)(2 * n), sizeof *m->requests),
-                    .statuses = xcalloc((size_t)(2 * n), sizeof *m->statuses)};
+                    .slot = xmalloc((size_t)messages_slot_bytes(n)),
+                    .stride = messages_stride(n),
+                    .requests = xcalloc(2 * (size_t)n, sizeof *m->requests),
+                    .statuses = xcalloc(2 * (size_t)n, sizeof *m->statuses)};
     m->received = xmalloc((size_t)(n * m->stride));
     g->transport = &transport_messages;
     g->by_message = m;
-    comm_hold(&g->comm, slot + n * m->stride);
+    comm_hold(&g->comm, messages_held(n));
 }
 
 /* Begins to send a header and up to two pieces of memory as one message, without copying them together. */

@@ -18,6 +18,7 @@ static Group *groups;        /* of this process */
 static GroupRequest *unused; /* requests */
 static int next_id = 1;      /* for groups that MPI serves */
 static int64_t moves;        /* how often a call has gone on */
+bool (*group_meanwhile)(void);
 
 /* ---- calls under way ---- */
 
@@ -102,6 +103,24 @@ static void sleep_a_while(uint32_t bell, int looks, bool messages, bool long_ago
         bell_sleep(bell, long_ago && !stall_rings() ? NOW_AND_THEN : LONG_TIME);
 }
 
+/* All calls of this rank go as far as they can: has any moved? Sets *quiet where one may go on that rings no bell. */
+static bool advance_all(bool *quiet) {
+    bool moved = false;
+    for (Group *g = groups; g; g = g->next)
+        if (g->collectives || g->messages) {
+            *quiet |= g->transport == &transport_messages;
+            moved |= group_advance(g);
+        }
+    return moved;
+}
+
+static bool mpi_done(Comm *comm, void *started) {
+    (void)comm;
+    bool quiet = false;
+    advance_all(&quiet);
+    return ((GroupRequest *)started)->done;
+}
+
 static CommArrival mpi_wait(Comm *comm, Queue *q, void *started) {
     (void)comm, (void)q;
     GroupRequest *request = started;
@@ -109,12 +128,7 @@ static CommArrival mpi_wait(Comm *comm, Queue *q, void *started) {
     int looks = 0;
     while (!request->done) {
         uint32_t bell = bell_read();
-        bool moved = false, messages = false;
-        for (Group *g = groups; g; g = g->next)
-            if (g->collectives || g->messages) {
-                messages |= g->transport == &transport_messages;
-                moved |= group_advance(g);
-            }
+        bool messages = group_meanwhile && group_meanwhile(), moved = advance_all(&messages);
         if (request->done) break;
         if (moved) {
             looks = 0;
@@ -127,7 +141,7 @@ static CommArrival mpi_wait(Comm *comm, Queue *q, void *started) {
         sleep_a_while(bell, looks++, messages, long_ago);
         idle += now_seconds() - start;
     }
-    CommArrival arrival = {request->ready, request->number, idle};
+    CommArrival arrival = {.ready = request->ready, .number = request->number, .idle = idle};
     request->next = unused;
     unused = request;
     return arrival;
@@ -277,4 +291,9 @@ static void mpi_close(Comm *comm) {
     world_closed();
 }
 
-static const CommBackend backend_mpi = {"mpi", mpi_start, mpi_wait, mpi_split, mpi_close};
+static const CommBackend backend_mpi = {.name = "mpi",
+                                        .start = mpi_start,
+                                        .done = mpi_done,
+                                        .wait = mpi_wait,
+                                        .split = mpi_split,
+                                        .close = mpi_close};

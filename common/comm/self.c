@@ -6,10 +6,13 @@
 #include <string.h>
 
 static void *self_start(Comm *comm, Queue *q, const CommCall *call, double ready) {
-    (void)comm, (void)q, (void)ready;
-    if (call->in != call->out && call->count > 0)
-        memmove(closed_memory_open(call->out), closed_memory_open(call->in),
-                (size_t)(call->count * element_bytes(call->type)));
+    (void)comm, (void)ready;
+    int64_t bytes = call->count * element_bytes(call->type);
+    if (call->in == call->out || bytes == 0) return NULL;
+    if (q && q->device && q->device->backend->apart)
+        q->device->backend->copy(q, call->out, call->in, bytes);
+    else
+        memmove(closed_memory_open(call->out), closed_memory_open(call->in), (size_t)bytes);
     return NULL; /* done already */
 }
 
@@ -29,7 +32,12 @@ static Comm *self_split(Comm *comm, int color, int key, const char *name) {
 
 static void self_close(Comm *comm) { free(comm); }
 
-static const CommBackend backend_self = {"self", self_start, self_wait, self_split, self_close};
+static const CommBackend backend_self = {.name = "self",
+                                         .start = self_start,
+                                         .wait = self_wait,
+                                         .split = self_split,
+                                         .close = self_close,
+                                         .reaches_devices = true};
 
 Comm *comm_self(void) {
     Comm *comm = xcalloc(1, sizeof *comm);

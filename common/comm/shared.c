@@ -66,8 +66,10 @@ void shared_join(Group *g, int64_t place, const int *seats) {
     g->shared = xcalloc(1, sizeof *g->shared);
     *g->shared = (Shared){.place = memory_at(place), .offset = place, .seats = xmalloc(bytes)};
     memcpy(g->shared->seats, seats, bytes);
-    comm_hold(&g->comm, 2 * slot_stride(g->comm.size));
+    comm_hold(&g->comm, shared_held(g->comm.size));
 }
+
+int64_t shared_held(int n) { return 2 * slot_stride(n); }
 
 /* ---- rounds: `round` is the one that this rank posts next ---- */
 
@@ -106,6 +108,8 @@ typedef struct {
     _Alignas(CACHE_LINE_BYTES) char bytes[CHANNEL_BYTES];
 } Channel;
 
+int64_t shared_channel_held(void) { return sizeof(Channel); }
+
 /* NULL: the sender has not made it yet. */
 static Channel *channel(Group *g, int from, int to) {
     _Atomic int64_t *place = &g->shared->place->channels[from * g->comm.size + to];
@@ -115,7 +119,7 @@ static Channel *channel(Group *g, int from, int to) {
         CHECK(offset, "close groups that are not needed",
               "no shared memory left for messages from rank %d to rank %d of group '%s'", from, to,
               g->comm.name);
-        comm_hold(&g->comm, sizeof(Channel));
+        comm_hold(&g->comm, shared_channel_held());
         Channel *new = memory_at(offset);
         atomic_store(&new->receiver_waits, 1); /* it may have looked for the channel already */
         atomic_store(place, offset);

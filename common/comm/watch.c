@@ -50,9 +50,9 @@ void watch_leave(void) { leave(LEAVE_WELL); }
 
 static void leave_at_exit(void) { leave(LEAVE_TOLD); }
 
-/* The socket to mpiexec's helper, where there is one. */
-static int launcher_fd(void) {
-    const char *text = getenv("PMI_FD");
+/* An open file that a variable names by its number. */
+static int fd_of(const char *variable) {
+    const char *text = getenv(variable);
     int fd = text ? atoi(text) : NO_FD;
     return fd > STDERR_FILENO && fcntl(fd, F_GETFD) >= 0 ? fd : NO_FD;
 }
@@ -72,7 +72,7 @@ void watch_join(const char *path, int rank, int ranks) {
     } control = {0};
     struct iovec part = {&hello, sizeof hello};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    int fd = launcher_fd();
+    int fd = fd_of("PMI_FD"); /* the socket to mpiexec's helper, where there is one */
     if (fd != NO_FD) {
         message.msg_control = control.bytes;
         message.msg_controllen = sizeof control.bytes;
@@ -215,9 +215,11 @@ const char *watch_start(void) {
         signal(SIGTERM, SIG_IGN);
         base_set_program(xstrdup(base_program())); /* its name may lie where the new one goes */
         platform_rename_process("rank-watcher");
-        /* above all the rank's own launcher_fd, and pipes that others wait to see closed */
+        /* above all the rank's own PMI_FD, and pipes that others wait to see closed. mpiexec's helper waits for stderr, and
+         * so it is still there when the watcher looks; where that is a file (tools/launch), the pipe has another number */
+        int mpiexec = fd_of("SHARD_MPIEXEC_FD");
         for (int fd = 0; fd < 1024; fd++)
-            if (fd != STDERR_FILENO && fd != listener) close(fd);
+            if (fd != STDERR_FILENO && fd != listener && fd != mpiexec) close(fd);
         watch(listener, folder, self);
         file_remove(folder);
         _exit(0);

@@ -1,11 +1,11 @@
-#include "common/config/args.h"
+#include "common/config/args_words.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { WIDTH = 100, TEXT_COLUMN = 34 };
 
-static const char *group_title(unsigned group) {
+const char *args_group_title(unsigned group) {
     switch (group) {
     case ARGS_MODEL: return "model";
     case ARGS_BATCH: return "batch";
@@ -14,11 +14,14 @@ static const char *group_title(unsigned group) {
     case ARGS_SAMPLE: return "sampling";
     case ARGS_PROGRESS: return "progress";
     case ARGS_RUN: return "run";
-    case ARGS_CLOCK: return "clock";
+    case ARGS_DEVICES: return "several devices";
     case ARGS_MESH: return "mesh of devices";
     case ARGS_OVERLAP: return "gradients";
     case ARGS_SHARDING: return "what each device keeps";
     case ARGS_TENSOR: return "layers on several devices";
+    case ARGS_PIPELINE: return "pipeline";
+    case ARGS_AHEAD: return "before a run";
+    case ARGS_DTYPE: return "type of numbers";
     default: return "this program";
     }
 }
@@ -52,7 +55,7 @@ static void print_flags(const Flag *flags, int count, unsigned groups, const voi
     for (int i = 0; i < count; i++) {
         const Flag *flag = &flags[i];
         if (flag->group & ~groups) continue;
-        if (i == 0 || flag->group != flags[i - 1].group) printf("\n%s:\n", group_title(flag->group));
+        if (i == 0 || flag->group != flags[i - 1].group) printf("\n%s:\n", args_group_title(flag->group));
         Str synopsis = {0}, value = {0}, text = {0};
         flag_print_synopsis(flag, &synopsis);
         flag_print(flag, base, &value);
@@ -77,5 +80,8 @@ void args_help(const char *argv0, const Program *program, const Config *config) 
     print_flags(program->own, program->own_count, 0, program->values);
     print_flags(config_flags, config_flag_count, program->groups, config);
     printf("\n");
-    print_flag("--help", "this list; with --preset, the defaults of that preset");
+    char *text = xprintf("%s; every training run leaves its own, OUTPUT_DIR/" ARGS_SAVED, words_config.help);
+    print_flag("--config FILE", text);
+    free(text);
+    print_flag("--help", "this list; with --preset or --config, their defaults");
 }

@@ -14,6 +14,8 @@ typedef enum { ACTIVATION_RELU, ACTIVATION_GELU, ACTIVATION_SWIGLU } Activation;
 typedef enum { INIT_GPT2, INIT_XAVIER } Init;
 typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_SGD } OptimizerKind;
 typedef enum { GEMM_OWN, GEMM_OPENBLAS } GemmKind;
+typedef enum { DEVICE_CPU, DEVICE_CUDA } DeviceKind;
+typedef enum { DTYPE_F32, DTYPE_BF16 } Dtype;
 typedef enum { CLOCK_WALL, CLOCK_MODEL } ClockKind;
 typedef enum { OVERLAP_NONE, OVERLAP_BUCKET, OVERLAP_BACKWARD } Overlap;
 
@@ -30,6 +32,7 @@ typedef struct {
     Init
         init; /* gpt2: normal, residual projections / sqrt(2L); xavier: uniform, embeddings N(0, 1/sqrt(C)) */
     double init_deviation; /* of gpt2's normal; 0.02 suits a width of 768, a narrow model wants more */
+    Dtype dtype; /* of activations and of what products read: how it is computed, which no checkpoint fixes */
 } ModelConfig;
 
 typedef struct {
@@ -48,7 +51,9 @@ typedef struct {
     double weight_decay, grad_clip;
 
     uint64_t seed;
-    bool recompute;        /* keep a block's input only, and run it again in backward */
+    bool recompute; /* keep a block's input only, and run it again in backward */
+    DeviceKind device;
+    bool share_gpu;        /* by several processes */
     int64_t device_memory; /* bytes; 0: no budget */
     GemmKind gemm;         /* which products a CPU uses (cpu/gemm.c) */
 
@@ -64,14 +69,21 @@ typedef struct {
     bool sequence_parallel; /* between the products of a layer (chapter 08) */
     bool gather_again;      /* ... and their inputs, in backward */
     int64_t overlap_tensor;
+    unsigned pipeline_schedule; /* one of the kinds of chapter 09 */
+    int64_t virtual_stages;
+    const char *schedule_file; /* NULL: one of a kind */
 
-    const char *data_dir; /* NULL: the stories */
-    bool pad;             /* one document a window, padding masked */
+    const char *data_dir;  /* NULL: the stories */
+    bool pad;              /* one document a window, padding masked */
+    int64_t train_windows; /* different ones; 0: no limit */
     bool print_data;
     const char *output_dir;
     int64_t log_interval, eval_interval, save_interval, sample_interval; /* in steps; 0: never */
-    int64_t eval_windows;                                                /* 0: the whole validation split */
-    bool resume, print_model, trace;
+    int64_t keep_checkpoints;                                            /* the last ones stay */
+    bool async_save;                  /* beside the training (run/saver.h) */
+    const char *load_parameters_path; /* a new run begins with these weights; NULL: with random ones */
+    int64_t eval_windows;             /* 0: the whole validation split */
+    bool resume, print_model, print_memory, trace;
 
     const char *prompt; /* generate from a checkpoint instead of training */
     double temperature, top_p;

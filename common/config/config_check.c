@@ -137,6 +137,8 @@ static void check_counts(const Config *c) {
 static void check_devices(Config *c) {
     CHECK_USAGE(device_model(c->device_model), xprintf("one of %s", device_model_names(", ")),
                 "--device-model '%s' is not known", c->device_model);
+    CHECK_USAGE(!c->share_gpu || c->device == DEVICE_CUDA, "--device cuda --share-gpu",
+                "--share-gpu is for GPUs, and --device is cpu");
     c->data_parallel = (int)max64(c->data_parallel, 1);
 }
 
@@ -144,6 +146,8 @@ void config_check(Config *c) {
     check_devices(c);
     char *hint, *problem = config_model_problem(&c->model, &hint);
     CHECK_USAGE(!problem, hint, "%s", problem);
+    CHECK_USAGE(c->model.dtype == DTYPE_F32 || sizeof(real) == sizeof(float), "build without REAL=double",
+                "--dtype bf16 is for programs that compute in single precision");
     check_batch(c);
     check_counts(c);
     CHECK_USAGE(c->min_lr <= c->learning_rate, "the rate falls from --learning-rate to --min-lr",

@@ -46,10 +46,11 @@ json_t *config_to_json(const Config *config) {
 
 /* ---- and back ---- */
 
-/* A flag that describes the model itself: its field lies in Config.model. */
+/* A flag that describes the model itself: its field lies in Config.model. How it is computed does not. */
 static bool of_model(const Flag *flag) {
     size_t begin = offsetof(Config, model);
-    return flag->offset >= begin && flag->offset < begin + sizeof(ModelConfig);
+    return flag->offset != offsetof(Config, model.dtype) && flag->offset >= begin &&
+           flag->offset < begin + sizeof(ModelConfig);
 }
 
 /* What a value of the right JSON type would look like on the command line; NULL: the wrong type. */
@@ -147,8 +148,8 @@ char *config_differences(const Config *flags, const json_t *saved) {
     json_t *ours = config_to_json(flags);
     for (int i = 0; i < config_flag_count; i++) {
         const Flag *flag = &config_flags[i];
-        bool shapes =
-            flag->group & (ARGS_BATCH | ARGS_TRAIN | ARGS_DATA) || flag->offset == offsetof(Config, seed);
+        bool shapes = flag->group & (ARGS_BATCH | ARGS_TRAIN | ARGS_DATA | ARGS_DTYPE) ||
+                      flag->offset == offsetof(Config, seed);
         if (!shapes || flag->offset == offsetof(Config, stop_at_step)) continue;
         char *key = key_of(flag);
         const json_t *here = json_object_get(ours, key), *there = json_object_get(saved, key);

@@ -55,7 +55,7 @@ const Flag config_flags[] = {
     INT(ARGS_BATCH, "global-batch-size", global_batch, 1, 1024 * M1,
         "windows in one step, on all devices together"),
     INT(ARGS_BATCH, "num-microbatches", num_microbatches, 1, 1024 * M1,
-        "micro-batches in one step; derived from the other two"),
+        "micro-batches in one step; derived from the other two (--gradient-accumulation-steps is the same)"),
 
     INT(ARGS_TRAIN, "max-steps", max_steps, 1, T1, "steps; the learning rate comes down until then"),
     INT(ARGS_TRAIN, "stop-at-step", stop_at_step, 0, T1, "end early, as if interrupted; 0: at --max-steps"),
@@ -80,6 +80,8 @@ const Flag config_flags[] = {
          "tokens that `make data` wrote; without it: the stories"),
     BOOL(ARGS_DATA, "pad", pad,
          "one document in each window, filled up with tokens that do not count, not several"),
+    INT(ARGS_DATA, "num-train-samples", train_windows, 0, T1,
+        "different windows to train on, which then come again: a few are learned by heart; 0: no limit"),
     BOOL(ARGS_DATA, "print-data", print_data,
          "print a window of tokens and what is known about the data, and end"),
 
@@ -98,18 +100,32 @@ const Flag config_flags[] = {
         "windows in an evaluation; 0: the whole validation split"),
     INT(ARGS_PROGRESS, "sample-interval", sample_interval, 0, T1, "steps between samples of text; 0: never"),
     INT(ARGS_PROGRESS, "save-interval", save_interval, 0, T1, "steps between checkpoints; 0: never"),
+    INT(ARGS_PROGRESS, "keep-checkpoints", keep_checkpoints, 1, T1, "the newest ones stay, so many of them"),
     BOOL(ARGS_PROGRESS, "trace", trace, "write trace.json for ui.perfetto.dev: when each kernel ran"),
     BOOL(ARGS_PROGRESS, "resume", resume, "go on from the latest complete checkpoint in --output-dir"),
 
+    TEXT(ARGS_PROGRESS, "load-parameters-path", load_parameters_path, 1, 4000, "PATH",
+         "start a new run with the weights of a checkpoint, a run or a .safetensors file; --resume has its "
+         "own"),
+
     TEXT(ARGS_RUN, "output-dir", output_dir, 1, 4000, "DIR", "where curves, reports and checkpoints go"),
     INT(ARGS_RUN, "seed", seed, 0, EXACT, "seed of all random numbers"),
+    ENUM(ARGS_RUN, "device", device, "cpu|cuda", "what kernels run on: this CPU, or a GPU (make CUDA=1)"),
     BYTES(ARGS_RUN, "device-memory", device_memory, 0, T1,
           "most memory that a device may use, such as 64M; 0: no limit"),
+    ENUM(ARGS_DTYPE, "dtype", model.dtype, "f32|bf16",
+         "of activations, their gradients, and weights where they are used; weights themselves, their "
+         "gradients and the "
+         "optimizer's state stay f32"),
     ENUM(ARGS_RUN, "gemm", gemm, "own|openblas", "matrix products on a CPU: our own, or those of OpenBLAS"),
 
-    ENUM(ARGS_CLOCK, "clock", clock, "wall|model", "the time of this machine, or that of --device-model"),
-    TEXT(ARGS_CLOCK, "device-model", device_model, 1, 100, "NAME",
+    ENUM(ARGS_DEVICES, "clock", clock, "wall|model", "the time of this machine, or that of --device-model"),
+    TEXT(ARGS_DEVICES, "device-model", device_model, 1, 100, "NAME",
          "with --clock model, each process is such a device; 'list' shows the names"),
+    BOOL(ARGS_DEVICES, "share-gpu", share_gpu,
+         "with --device cuda, as many processes as there are: they share the machine's GPUs, and what they "
+         "send each other goes "
+         "through the host's memory"),
 
     INT(ARGS_MESH, "tensor-parallel-size", tensor_parallel, 1, 16 * K1, "devices that share each layer"),
     INT(ARGS_MESH, "pipeline-parallel-size", pipeline_parallel, 1, 16 * K1,
@@ -132,6 +148,8 @@ const Flag config_flags[] = {
          "with --zero-stage 3, units that stay gathered until the update, such as blocks.0,head"),
     INT(ARGS_SHARDING, "shard-group", shard_group, 0, 16 * K1,
         "neighbouring devices that the state is cut among; other groups hold copies; 0: all devices"),
+    BOOL(ARGS_SHARDING, "async-save", async_save,
+         "write a checkpoint while training goes on; otherwise it waits until the checkpoint is on the disk"),
 
     BOOL(ARGS_TENSOR, "sequence-parallel", sequence_parallel,
          "norms and dropout on a slice of the sequence, one for each device that shares a layer"),
@@ -140,6 +158,15 @@ const Flag config_flags[] = {
          "backward"),
     INT(ARGS_TENSOR, "overlap-tensor", overlap_tensor, 1, 1 * K1,
         "pieces of a layer's output, each of which is summed while the next is computed; 1: all at once"),
+
+    ENUM(ARGS_PIPELINE, "pipeline-schedule", pipeline_schedule, "naive|gpipe|1f1b|interleaved|zb-h1|zb-v",
+         "in which order each stage takes its micro-batches, forward and backward"),
+    INT(ARGS_PIPELINE, "virtual-stages", virtual_stages, 0, 16 * K1,
+        "with --pipeline-schedule interleaved, pieces of the model on each stage; 0: 2"),
+    TEXT(ARGS_PIPELINE, "schedule-file", schedule_file, 1, 4000, "FILE",
+         "the schedule of this file, as each run leaves one in <output-dir>/schedule.csv"),
+
+    BOOL(ARGS_AHEAD, "print-memory", print_memory, "print what each device will hold, and end"),
 };
 const int config_flag_count = COUNT_OF(config_flags);
 

@@ -27,12 +27,15 @@ typedef enum {
     ARGS_PROGRESS = 1 << 5,         /* logging, evaluation, checkpoints */
     ARGS_RUN = 1 << 6,              /* what any program needs: --output-dir, --seed, --device-memory */
     ARGS_ONE_DEVICE = (1 << 7) - 1, /* all that training on one device needs */
-    ARGS_CLOCK = 1 << 7,            /* what the devices are taken for */
+    ARGS_DEVICES = 1 << 7,          /* what each of several is, or is taken for */
     ARGS_MESH = 1 << 8,             /* how they are arranged */
     ARGS_OVERLAP = 1 << 9,          /* how gradients are reduced */
     ARGS_SHARDING = 1 << 10,        /* what each device keeps of the model's state */
     ARGS_TENSOR = 1 << 11,          /* how devices share a layer */
-    ARGS_ALL = (1 << 12) - 1,
+    ARGS_PIPELINE = 1 << 12,        /* who has which blocks, and who does what when */
+    ARGS_AHEAD = 1 << 13,           /* what a run will take, before it does */
+    ARGS_DTYPE = 1 << 14,           /* in which type it is computed */
+    ARGS_ALL = (1 << 15) - 1,
 } ArgsGroup;
 
 typedef enum { ENDS_INCLUDED, LOW_EXCLUDED, HIGH_EXCLUDED } RangeEnds;

@@ -11,7 +11,8 @@
     .overlap_tensor = 1
 
 /* How a run is watched, whatever the model. */
-#define WATCHED .seed = 1, .log_interval = 10, .eval_windows = 64, DEVICES
+#define WATCHED                                                                                              \
+    .seed = 1, .log_interval = 10, .eval_windows = 64, .keep_checkpoints = 2, .async_save = true, DEVICES
 #define SAMPLED .max_new_tokens = 200, .temperature = 0.8, .top_p = 0.95
 
 /* The optimizer of GPT-3: Brown et al. 2020, appendix B. */

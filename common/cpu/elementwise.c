@@ -1,5 +1,5 @@
 /* Kernels that treat each element, or each row, by itself. */
-#include "common/cpu/kernels_cpu.h"
+#include "common/cpu/wide.h"
 
 #include "common/base/rng.h"
 
@@ -62,22 +62,33 @@ void cpu_add_row(Queue *q, const Tensor *x, const Tensor *row, Tensor *y) {
     }
 }
 
+static void *element_at(const Tensor *t, int64_t i) {
+    return (char *)cpu_data(t) + i * element_bytes(t->type);
+}
+static void add_reals(const real *x, int64_t count, real *y) {
+    for (int64_t i = 0; i < count; i++) y[i] += x[i];
+}
+static void add_bf16(const Bf16 *x, int64_t count, Bf16 *y) {
+    for (int64_t i = 0; i < count; i++) y[i] = bf16_from_float(bf16_to_float(y[i]) + bf16_to_float(x[i]));
+}
+
 void cpu_copy_slice(Queue *q, const Tensor *x, int64_t x_first, Tensor *y, int64_t y_first, int axis,
                     int64_t count, bool add_to) {
     int64_t outer = 1, inner = 1; /* elements in front of the axis and behind it */
     for (int i = 0; i < axis; i++) outer *= y->shape.size[i];
     for (int i = axis + 1; i < y->shape.rank; i++) inner *= y->shape.size[i];
     int64_t block = count * inner, x_step = x->shape.size[axis] * inner, y_step = y->shape.size[axis] * inner;
-    const real *X = cpu_reals(x) + x_first * inner;
-    real *Y = cpu_reals(y) + y_first * inner;
+    ASSERT(x->type == y->type);
     PARALLEL(q, outer * block > WORTH)
     for (int64_t o = 0; o < outer; o++) {
-        const real *from = X + o * x_step;
-        real *to = Y + o * y_step;
-        if (add_to)
-            for (int64_t i = 0; i < block; i++) to[i] += from[i];
+        const void *from = element_at(x, x_first * inner + o * x_step);
+        void *to = element_at(y, y_first * inner + o * y_step);
+        if (!add_to)
+            memcpy(to, from, (size_t)(block * element_bytes(y->type)));
+        else if (y->type == TYPE_BF16)
+            add_bf16(from, block, to);
         else
-            memcpy(to, from, (size_t)block * sizeof *to);
+            add_reals(from, block, to);
     }
 }
 

@@ -6,7 +6,7 @@
  *
  * Logits stand transposed, (V,R): then W and x are read as they lie, and softmax works on whole vectors of
  * rows. */
-#include "common/cpu/kernels_cpu.h"
+#include "common/cpu/wide.h"
 
 #include <math.h>
 #include <omp.h>
@@ -54,13 +54,13 @@ int64_t cpu_head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V, b
 }
 
 /* Pass 1, one tile: E = exp(W x^T + bias - top), with top and sum of each row. */
-static void logits_of_tile(const Queue *q, const Head *h, int64_t tile, const real *W, const real *bias,
+static void logits_of_tile(const Queue *q, const Head *h, int64_t tile, const Matrix *W, const real *bias,
                            const int32_t *target, real *E) {
     int64_t R = h->R, first = tile * h->tile, count = min64(h->tile, h->V - first);
     real *top = h->top + tile * R, *sum = h->sum + tile * R;
     for (int64_t r = 0; r < R; r++) top[r] = -INFINITY, sum[r] = 0;
     if (count <= 0) return;
-    cpu_gemm(q, false, false, count, R, h->C, 1, W + first * h->C, h->C, h->x_t, R, false, E, R);
+    wide_gemm(q, false, false, count, R, h->C, 1, part_of(W, first, 0), matrix_at(h->x_t, R), false, E, R);
     for (int64_t v = 0; v < count; v++) {
         real *e = E + v * R, b = bias ? bias[first + v] : 0;
 #pragma omp simd
@@ -109,7 +109,7 @@ static void combine(const Head *h, const int32_t *target, Tensor *loss) {
 }
 
 /* Pass 2, one tile: P = softmax - onehot; dW (+)= P x, dbias (+)= the sum of its rows, dx (+)= P^T W. */
-static void gradients_of_tile(const Queue *q, const Head *h, int64_t tile, const real *x, const real *W,
+static void gradients_of_tile(const Queue *q, const Head *h, int64_t tile, const Matrix *x, const Matrix *W,
                               const int32_t *target, bool add, real *dW, real *dbias, bool add_dx, real *dx,
                               real *P) {
     int64_t R = h->R, C = h->C, first = tile * h->tile, count = min64(h->tile, h->V - first);
@@ -128,8 +128,8 @@ static void gradients_of_tile(const Queue *q, const Head *h, int64_t tile, const
         for (int64_t r = 0; r < R; r++) sum += P[v * R + r];
         dbias[first + v] = sum + (add ? dbias[first + v] : 0);
     }
-    cpu_gemm(q, false, false, count, C, R, 1, P, R, x, C, add, dW + first * C, C);
-    cpu_gemm(q, true, false, R, C, count, 1, P, R, W + first * C, C, add_dx, dx, C);
+    wide_gemm(q, false, false, count, C, R, 1, matrix_at(P, R), *x, add, dW + first * C, C);
+    wide_gemm(q, true, false, R, C, count, 1, matrix_at(P, R), part_of(W, first, 0), add_dx, dx, C);
 }
 
 void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bias, const Tensor *targets,
@@ -137,7 +137,8 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
                    Tensor *scratch) {
     int64_t R = tensor_rows(x), C = tensor_columns(x), V = tensor_rows(w);
     const int32_t *target = cpu_ints(targets) + first_row;
-    const real *X = cpu_reals(x), *W = cpu_reals(w), *b = bias ? cpu_reals(bias) : NULL;
+    Matrix X = matrix_in(x, 0, C), W = matrix_in(w, 0, C);
+    const real *b = bias ? cpu_reals(bias) : NULL;
     if (R == 0) { /* sums of nothing */
         if (dx && !add) cpu_zero(q, dw);
         if (dx && !add && dbias) cpu_zero(q, dbias);
@@ -145,14 +146,12 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
     }
     Head h;
     head_layout(&h, q, R, C, V, dx != NULL, cpu_reals(scratch));
-    PARALLEL(q, R * C > WORTH)
-    for (int64_t c = 0; c < C; c++)
-        for (int64_t r = 0; r < R; r++) h.x_t[c * R + r] = X[r * C + c];
+    wide_transpose(q, R, C, x, h.x_t);
 
     Pieces pieces = pieces_new(h.tiles);
 #pragma omp parallel num_threads(q->threads)
     for (int64_t turn = 0, tile; (tile = pieces_take(&pieces, &turn)) >= 0;)
-        logits_of_tile(q, &h, tile, W, b, target,
+        logits_of_tile(q, &h, tile, &W, b, target,
                        h.logits + (dx ? tile * h.tile : omp_get_thread_num() * h.tile) * R);
     pieces_free(&pieces);
     combine(&h, target, loss);
@@ -163,18 +162,22 @@ void cpu_head_loss(Queue *q, const Tensor *x, const Tensor *w, const Tensor *bia
     for (int64_t turn = 0, group; (group = pieces_take(&pieces, &turn)) >= 0;) {
         int64_t begin = group * h.tiles / GROUPS, end = (group + 1) * h.tiles / GROUPS;
         for (int64_t tile = begin; tile < end && tile * h.tile < V; tile++)
-            gradients_of_tile(q, &h, tile, X, W, target, add, cpu_reals(dw), dbias ? cpu_reals(dbias) : NULL,
-                              tile > begin, h.dx + group * R * C, h.p + omp_get_thread_num() * h.tile * R);
+            gradients_of_tile(q, &h, tile, &X, &W, target, add, cpu_reals(dw),
+                              dbias ? cpu_reals(dbias) : NULL, tile > begin, h.dx + group * R * C,
+                              h.p + omp_get_thread_num() * h.tile * R);
     }
     pieces_free(&pieces);
     int64_t groups = ceil_div(ceil_div(V, h.tile), h.tiles / GROUPS); /* that have a tile */
     PARALLEL(q, R * C > WORTH)
     for (int64_t r = 0; r < R; r++) {
-        real *row = cpu_reals(dx) + r * C;
-        memcpy(row, h.dx + r * C, (size_t)C * sizeof(real));
+        real *row = h.dx + r * C;
         for (int64_t group = 1; group < groups; group++) {
 #pragma omp simd
             for (int64_t c = 0; c < C; c++) row[c] += h.dx[(group * R + r) * C + c];
         }
+        if (dx->type == TYPE_BF16)
+            narrow_block(row, C, 1, C, dx, r * C, C);
+        else
+            memcpy(cpu_reals(dx) + r * C, row, (size_t)C * sizeof(real));
     }
 }

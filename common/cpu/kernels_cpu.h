@@ -144,6 +144,33 @@ void cpu_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx
 void cpu_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
                  int64_t window, Tensor *y, bool add_to);
 
+/* cpu/any_type.c: kernels that treat rows apart, for reals and bf16; those of these names without `any` are for reals. */
+void cpu_cast(Queue *q, const Tensor *x, Tensor *y);
+void cpu_any_add(Queue *q, const Tensor *a, const Tensor *b, Tensor *y);
+void cpu_any_accumulate(Queue *q, const Tensor *x, Tensor *y);
+void cpu_any_add_row(Queue *q, const Tensor *x, const Tensor *row_of_all, Tensor *y);
+void cpu_any_scale(Queue *q, const Tensor *s, const Tensor *x, Tensor *y, bool add);
+void cpu_any_embedding(Queue *q, const Tensor *ids, const Tensor *token, int64_t first_id,
+                       const Tensor *position, int64_t first, Tensor *y);
+void cpu_any_layernorm(Queue *q, const Tensor *x, const Tensor *gain, const Tensor *bias, double eps,
+                       Tensor *y, Tensor *stats);
+void cpu_any_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                                const Tensor *stats, Tensor *dx, bool add);
+void cpu_any_rmsnorm(Queue *q, const Tensor *x, const Tensor *gain, double eps, Tensor *y, Tensor *stats);
+void cpu_any_rmsnorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *gain,
+                              const Tensor *stats, Tensor *dx, bool add);
+void cpu_any_relu(Queue *q, const Tensor *x, Tensor *y);
+void cpu_any_relu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+void cpu_any_gelu(Queue *q, const Tensor *x, Tensor *y);
+void cpu_any_gelu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+void cpu_any_swiglu(Queue *q, const Tensor *x, Tensor *y);
+void cpu_any_swiglu_backward(Queue *q, const Tensor *dy, const Tensor *x, Tensor *dx, bool add);
+void cpu_any_dropout(Queue *q, const Tensor *x, double rate, uint64_t seed, uint64_t stream, int64_t first,
+                     int64_t window, Tensor *y, bool add);
+void cpu_any_rope(Queue *q, const Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first,
+                  bool inverse, Tensor *y);
+void cpu_any_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
+
 /* cpu/matmul.c */
 int64_t cpu_matmul_scratch(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t);
 void cpu_matmul(Queue *q, const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C,
@@ -177,7 +204,7 @@ void cpu_attention(Queue *q, const Tensor *qkv, int64_t H, int64_t K, Tensor *ou
                    Tensor *scratch);
 void cpu_attention_backward(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
                             const Tensor *lse, int64_t H, int64_t K, Tensor *dqkv, Tensor *scratch);
-int64_t cpu_attention_scratch(const Queue *q, int64_t T, int64_t D);
+int64_t cpu_attention_scratch(const Queue *q, int64_t B, int64_t T, int64_t H, int64_t D);
 void cpu_attention_cached(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int64_t first, Tensor *keys,
                           Tensor *values, Tensor *out, Tensor *scratch);
 
@@ -198,8 +225,13 @@ void cpu_split_cross_entropy(Queue *q, Tensor *logits, int64_t columns, const Te
 void cpu_softmax_cross_entropy(Queue *q, Tensor *logits, const Tensor *targets, int64_t first_row,
                                Tensor *row_loss, Tensor *loss);
 void cpu_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
+void cpu_reciprocal(Queue *q, const Tensor *x, Tensor *y);
+void cpu_add_means(Queue *q, const Tensor *sums, const Tensor *count, Tensor *total);
+void cpu_sum(Queue *q, const Tensor *x, Tensor *total);
+void cpu_clip(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm, Tensor *clip);
 void cpu_squares(Queue *q, const Tensor *x, Tensor *partials);
-void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
-void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip);
+void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const Tensor *clip,
+               const AdamwStep *step);
+void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, const Tensor *clip, double lr, double momentum);
 
 #endif

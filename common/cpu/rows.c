@@ -1,6 +1,6 @@
 /* Embedding and norms on CPUs: a row is one token's vector. Sums over rows (the parameters' gradients) are
  * cut by columns, so that each runs in row order whatever the threads. */
-#include "common/cpu/kernels_cpu.h"
+#include "common/cpu/wide.h"
 
 #include <math.h>
 
@@ -39,16 +39,13 @@ void cpu_embedding(Queue *q, const Tensor *ids, const Tensor *token, int64_t fir
 void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, int64_t first_id, Tensor *dtoken) {
     int64_t R = tensor_count(ids), C = tensor_columns(dtoken), V = tensor_rows(dtoken);
     const int32_t *id = cpu_ints(ids);
-    const real *DY = cpu_reals(dy);
     real *D = cpu_reals(dtoken);
     PARALLEL(q, R * C > WORTH)
     for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
         int64_t begin = block * COLUMN_BLOCK, end = min64(C, begin + COLUMN_BLOCK);
         for (int64_t r = 0; r < R; r++) {
             int64_t row = id[r] - first_id;
-            if (row < 0 || row >= V) continue;
-#pragma omp simd
-            for (int64_t c = begin; c < end; c++) D[row * C + c] += DY[r * C + c];
+            if (row >= 0 && row < V) add_run(dy, r * C + begin, end - begin, D + row * C + begin);
         }
     }
 }
@@ -56,16 +53,12 @@ void cpu_embedding_backward(Queue *q, const Tensor *ids, const Tensor *dy, int64
 void cpu_position_backward(Queue *q, const Tensor *dy, int64_t first, Tensor *dposition) {
     int64_t B = dy->shape.size[0], T = dy->shape.size[1], C = tensor_columns(dy);
     int64_t positions = tensor_rows(dposition);
-    const real *DY = cpu_reals(dy);
     real *D = cpu_reals(dposition);
     PARALLEL(q, B * T * C > WORTH)
     for (int64_t position = 0; position < positions; position++) {
         int64_t t = position - first;
         memset(D + position * C, 0, (size_t)C * sizeof(real));
-        for (int64_t b = 0; b < B && t >= 0 && t < T; b++) {
-#pragma omp simd
-            for (int64_t c = 0; c < C; c++) D[position * C + c] += DY[(b * T + t) * C + c];
-        }
+        for (int64_t b = 0; b < B && t >= 0 && t < T; b++) add_run(dy, (b * T + t) * C, C, D + position * C);
     }
 }
 
@@ -151,13 +144,15 @@ void cpu_layernorm_backward(Queue *q, const Tensor *dy, const Tensor *x, const T
 void cpu_norm_backward_param(Queue *q, const Tensor *dy, const Tensor *x, const Tensor *stats, Tensor *dgain,
                              Tensor *dbias) {
     int64_t R = tensor_rows(x), C = tensor_columns(x);
-    const real *X = cpu_reals(x), *DY = cpu_reals(dy), *S = cpu_reals(stats);
+    const real *S = cpu_reals(stats);
     PARALLEL(q, R * C > WORTH)
     for (int64_t block = 0; block < ceil_div(C, COLUMN_BLOCK); block++) {
         int64_t begin = block * COLUMN_BLOCK, count = min64(COLUMN_BLOCK, C - begin);
         real gain_sum[COLUMN_BLOCK] = {0}, bias_sum[COLUMN_BLOCK] = {0};
+        real dy_wide[COLUMN_BLOCK], x_wide[COLUMN_BLOCK];
         for (int64_t r = 0; r < R; r++) {
-            const real *dy_row = DY + r * C + begin, *x_row = X + r * C + begin;
+            const real *dy_row = wide_run(dy, r * C + begin, count, dy_wide),
+                       *x_row = wide_run(x, r * C + begin, count, x_wide);
             real mean = S[2 * r], inverse = S[2 * r + 1];
 #pragma omp simd
             for (int64_t i = 0; i < count; i++) {

@@ -38,6 +38,35 @@ void cpu_squared_error(Queue *q, const Tensor *y, const Tensor *target, Tensor *
     *(double *)cpu_data(loss) += sum;
 }
 
+/* ---- the numbers of a step ---- */
+
+static double *number(const Tensor *t) { return cpu_data(t); }
+
+void cpu_reciprocal(Queue *q, const Tensor *x, Tensor *y) {
+    (void)q;
+    *cpu_reals(y) = (real)(1.0 / *number(x));
+}
+
+void cpu_add_means(Queue *q, const Tensor *sums, const Tensor *count, Tensor *total) {
+    (void)q;
+    for (int64_t i = 0; i < tensor_count(sums); i++) *number(total) += number(sums)[i] / *number(count);
+}
+
+void cpu_sum(Queue *q, const Tensor *x, Tensor *total) {
+    (void)q;
+    double sum = 0;
+    for (int64_t i = 0; i < tensor_count(x); i++) sum += number(x)[i];
+    *number(total) = sum;
+}
+
+void cpu_clip(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm, Tensor *clip) {
+    (void)q;
+    double length = sqrt(*number(squares));
+    bool finite = isfinite(length) && isfinite(*number(loss));
+    *number(norm) = length;
+    *number(clip) = finite ? clip_factor(length, limit) : NAN;
+}
+
 /* ---- optimizers ---- */
 
 void cpu_squares(Queue *q, const Tensor *x, Tensor *partials) {
@@ -55,10 +84,13 @@ void cpu_squares(Queue *q, const Tensor *x, Tensor *partials) {
     }
 }
 
-void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step) {
+void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const Tensor *clip_by,
+               const AdamwStep *step) {
+    double factor = clip_by ? *number(clip_by) : 1;
+    if (!isfinite(factor)) return;
     real *W = cpu_reals(w), *M = cpu_reals(m), *V = cpu_reals(v);
     const real *G = cpu_reals(g);
-    real beta1 = (real)step->beta1, beta2 = (real)step->beta2, eps = (real)step->eps, clip = (real)step->clip;
+    real beta1 = (real)step->beta1, beta2 = (real)step->beta2, eps = (real)step->eps, clip = (real)factor;
     real rest1 = (real)(1 - step->beta1), rest2 = (real)(1 - step->beta2);
     real correct1 = (real)(step->lr / (1 - pow(step->beta1, (double)step->step)));
     real correct2 = (real)(1 / (1 - pow(step->beta2, (double)step->step)));
@@ -75,12 +107,15 @@ void cpu_adamw(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const
     }
 }
 
-void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip) {
+void cpu_sgd(Queue *q, Tensor *w, const Tensor *g, Tensor *v, const Tensor *clip_by, double lr,
+             double momentum) {
+    double factor = clip_by ? *number(clip_by) : 1;
+    if (!isfinite(factor)) return;
     real *W = cpu_reals(w), *V = cpu_reals(v);
     const real *G = cpu_reals(g);
     PARALLEL(q, tensor_count(w) > WORTH)
     for (int64_t i = 0; i < tensor_count(w); i++) {
-        V[i] = (real)momentum * V[i] + G[i] * (real)clip;
+        V[i] = (real)momentum * V[i] + G[i] * (real)factor;
         W[i] -= (real)lr * V[i];
     }
 }

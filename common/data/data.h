@@ -19,6 +19,7 @@ struct Dataset {
     int64_t vocab_size;   /* every token is below this */
     double entropy_floor; /* nats per validation token that no model can pass; NAN when not known */
     double trigram_loss;  /* nats per validation token of an interpolated trigram model; NAN when not known */
+    int64_t train_windows; /* after so many training windows batches begin with the first again; 0: never */
 
     /* tokens (T) and targets (T): targets[t] is the token that follows tokens[t], or TARGET_MASKED. Training
      * windows have any index >= 0; validation windows 0 .. validation_windows(T) - 1. Thread-safe. */

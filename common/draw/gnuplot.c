@@ -26,6 +26,26 @@ const char *gnuplot_color(int number) {
     return colors[(number - 1) % COUNT_OF(colors)];
 }
 
+/* Red, green and blue, 0 to 255. */
+static void components(const char *color, unsigned rgb[3]) {
+    ASSERT(sscanf(color, "%2x%2x%2x", &rgb[0], &rgb[1], &rgb[2]) == 3);
+}
+
+GnuplotShade gnuplot_shade(const char *color, double part) {
+    unsigned rgb[3];
+    GnuplotShade shade;
+    components(color, rgb);
+    for (int i = 0; i < 3; i++) rgb[i] = (unsigned)(255.5 + part * ((double)rgb[i] - 255)) & 255;
+    snprintf(shade.text, sizeof shade.text, "%02x%02x%02x", rgb[0], rgb[1], rgb[2]);
+    return shade;
+}
+
+const char *gnuplot_ink_on(const char *color) {
+    unsigned rgb[3];
+    components(color, rgb);
+    return 0.3 * rgb[0] + 0.6 * rgb[1] + 0.1 * rgb[2] > 128 ? "222222" : "ffffff";
+}
+
 void gnuplot_quoted(Str *script, const char *text) {
     str_add(script, "'", 1);
     for (; *text; text++) {

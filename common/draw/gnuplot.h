@@ -17,6 +17,13 @@
  * (jfly.uni-koeln.de/color); yellow, pale on
  * white, comes last. */
 const char *gnuplot_color(int number);
+typedef struct {
+    char text[8]; /* "rrggbb" */
+} GnuplotShade;
+/* So much of the colour, 0 to 1, the rest white. */
+GnuplotShade gnuplot_shade(const char *color, double part);
+/* For letters: dark on what is light, and light on what is dark. */
+const char *gnuplot_ink_on(const char *color);
 /* A gnuplot string: in single quotes nothing is special but the quote, which is joined on in double quotes. */
 void gnuplot_quoted(Str *script, const char *text);
 /* The first line: what `path` is to become (.svg: SVG, anything else: PNG), of so many pixels. */

@@ -77,6 +77,19 @@ double memory_plot_most(const MemoryPlot *p) {
     return most;
 }
 
+void memory_plot_class(const MemoryPlot *p, MemoryClass class, double begin, double end, int64_t count,
+                       double *most) {
+    double span = (end - begin) / (double)count;
+    for (int64_t k = 0; k < count; k++) most[k] = 0;
+    for (int64_t i = 0; i < p->count && span > 0; i++) {
+        double from = (p->moments[i].time - begin) / span, to = i + 1 < p->count
+                                                                    ? (p->moments[i + 1].time - begin) / span
+                                                                    : INFINITY; /* until the next moment */
+        for (int64_t k = (int64_t)fmax(floor(from), 0); k < count && (double)k < to; k++)
+            most[k] = fmax(most[k], (double)p->moments[i].bytes[class]);
+    }
+}
+
 void memory_plot_draw(const MemoryPlot *p, const char *title, double level, const char *level_label,
                       const char *path) {
     if (p->count == 0) return;

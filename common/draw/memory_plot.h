@@ -18,6 +18,10 @@ void memory_plot_hold(MemoryPlot *plot);
 
 /* The most that all classes held together in the step, at a moment that is drawn: bytes. */
 double memory_plot_most(const MemoryPlot *plot);
+/* Of one class: the most that it held in each of `count` equal spans from `begin` to `end`, times of the queue's clock; 0 before
+ * the step. most (count). */
+void memory_plot_class(const MemoryPlot *plot, MemoryClass class, double begin, double end, int64_t count,
+                       double *most);
 /* level: bytes that are marked with a line; NAN: none. */
 void memory_plot_draw(const MemoryPlot *plot, const char *title, double level, const char *level_label,
                       const char *path);

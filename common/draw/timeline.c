@@ -9,7 +9,11 @@
 #include <xxhash.h>
 
 /* What a span is: a phase of the step, or, behind those, a kind of call. */
-enum { KINDS = PHASES + (int)COMM_KINDS, COMM_ROW = 100 /* of the trace, below the phases */ };
+enum {
+    KINDS = PHASES + (int)COMM_KINDS,
+    COMM_ROW = 100, /* of the trace, below the phases */
+    FIRST_STREAM_ROW
+};
 
 typedef struct {
     double kind, begin, end; /* doubles all, to travel as such */
@@ -23,6 +27,8 @@ struct Timeline {
     const Mesh *mesh;
     Profile *profile;
     Trace *trace;
+    bool *stream_named; /* of each stream of the device's that has carried calls: its row has a name */
+    int stream_count;
     Span *spans;
     int64_t count, capacity;
     bool holds;
@@ -53,10 +59,25 @@ static int64_t arrow_id(const CommEvent *event, int from, int to) {
                      12);
 }
 
-static void trace_call(Trace *trace, const CommEvent *event) {
+static TraceRow row_of(Timeline *t, const CommEvent *event) {
+    TraceRow row = {trace_device(t->trace), COMM_ROW};
+    if (!event->stream) return row;
+    int stream = event->stream_number;
+    row.row = FIRST_STREAM_ROW + stream;
+    while (t->stream_count <= stream) {
+        t->stream_named = xrealloc(t->stream_named, (size_t)(t->stream_count + 1) * sizeof *t->stream_named);
+        t->stream_named[t->stream_count++] = false;
+    }
+    if (!t->stream_named[stream]) trace_name_row(t->trace, row, event->stream);
+    t->stream_named[stream] = true;
+    return row;
+}
+
+static void trace_call(Timeline *t, const CommEvent *event) {
+    Trace *trace = t->trace;
     const Comm *comm = event->comm;
     const CommCall *call = &event->call;
-    TraceRow row = {trace_device(trace), COMM_ROW};
+    TraceRow row = row_of(t, event);
     trace_span(trace, row, comm_kind_names[call->kind], event->begin, event->end,
                json_pack("{s:s, s:s, s:I, s:s*}", "call", comm_call_text(call).text, "group", comm->name,
                          "bytes", (json_int_t)(call->count * element_bytes(call->type)), "about",
@@ -72,7 +93,7 @@ static void call_done(void *context, const CommEvent *event) {
     Timeline *t = context;
     if (!t->holds)
         add(t, PHASES + (int)event->call.kind, event->begin, event->end, event->about ? event->about : "");
-    if (t->trace) trace_call(t->trace, event);
+    if (t->trace) trace_call(t, event);
 }
 
 /* It lies over the phase in which the device has waited. */
@@ -96,18 +117,24 @@ Timeline *timeline_new(const Mesh *mesh, Profile *profile, Trace *trace) {
 
 void timeline_delete(Timeline *t) {
     if (!t) return;
+    comm_tell_late();
     profile_listen(t->profile, NULL, NULL);
     observe(t->mesh, (CommObserver){0});
+    free(t->stream_named);
     free(t->spans);
     free(t);
 }
 
 void timeline_clear(Timeline *t) {
+    comm_tell_late(); /* of calls between two steps */
     t->count = 0;
     t->holds = false;
 }
 
-void timeline_hold(Timeline *t) { t->holds = true; }
+void timeline_hold(Timeline *t) {
+    comm_tell_late();
+    t->holds = true;
+}
 
 /* ---- the picture ---- */
 
@@ -163,13 +190,6 @@ static bool overlapped(const Span *row, int64_t most, int64_t i) {
     return false;
 }
 
-/* Dark on what is light, and light on what is dark. */
-static const char *ink_on(const char *color) {
-    unsigned red, green, blue;
-    if (sscanf(color, "%2x%2x%2x", &red, &green, &blue) != 3) return "000000";
-    return 0.3 * red + 0.6 * green + 0.1 * blue > 128 ? "222222" : "ffffff";
-}
-
 /* All of the name, or what stands behind its last dot, where that is all there is room for. width: of the span, in pixels. */
 static const char *fitting(const char *name, double width) {
     static const double MARGIN = 6;
@@ -196,7 +216,8 @@ static void write_span(Str *s, const Span *all, int64_t i, int64_t most, double 
     str_printf(s, "set label ");
     gnuplot_quoted(s, about);
     str_printf(s, " at %.9g,%g center font 'Sans,9' front textcolor rgb '#%s'\n",
-               unit * ((all[i].begin + all[i].end) / 2 - first), top + 0.2, ink_on(kind_color(kind, seen)));
+               unit * ((all[i].begin + all[i].end) / 2 - first), top + 0.2,
+               gnuplot_ink_on(kind_color(kind, seen)));
 }
 
 static void write_script(Str *s, const Span *all, int n, int64_t most, const char *title, const char *path) {

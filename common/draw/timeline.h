@@ -1,6 +1,6 @@
 /* timeline: a picture of one step: what each device did, and when. There is a row for each device: its upper half shows
  * what the device computed, its lower half what it sent and received, and what about (comm_about) where there is room. The trace gets the same, with an arrow from the
- * sender of each message to its receiver. */
+ * sender of each message to its receiver; calls that a stream of a GPU carries have a row for each stream. */
 #ifndef TIMELINE_H
 #define TIMELINE_H
 

@@ -1,10 +1,12 @@
 #include "common/model/activation_bytes.h"
 
+#include "common/model/step_numbers.h"
+#include "common/model/model.h"
 #include "common/tensor/kernels.h"
 #include "common/tensor/ops_parts.h"
 #include "common/tensor/tensor.h"
 
-/* All in numbers, as parameters have them, where nothing else is said. */
+/* All in bytes, where nothing else is said. */
 typedef struct {
     const char *op;
     int64_t keeps;     /* for backward, and nobody before it does */
@@ -16,6 +18,7 @@ typedef struct {
     const ModelConfig *model;
     const ActivationCase *c;
     const Device *device;
+    int64_t each, real; /* of an activation, of a real: statistics, log-sum-exps and scratch are reals */
     int64_t tokens, slice_tokens; /* of a micro-batch; those between matrix products */
     int64_t x, slice;             /* an activation (tokens,C), (slice_tokens,C) */
     int64_t heads, key_value_heads, D, F;
@@ -37,7 +40,7 @@ static void row(Chain *ch, const char *op, int64_t in, int64_t out, int64_t keep
 
 /* Mean and deviation of each row are kept. */
 static void norm(Chain *ch, const char *op) {
-    row(ch, op, ch->slice, ch->slice, ch->slice + 2 * ch->slice_tokens, 0);
+    row(ch, op, ch->slice, ch->slice, ch->slice + 2 * ch->slice_tokens * ch->real, 0);
 }
 
 static void branch_begins(Chain *ch) {
@@ -55,7 +58,8 @@ static void branch_ends(Chain *ch, const char *op) {
  * activation. */
 static void product(Chain *ch, const char *op, int64_t there, int64_t in, int64_t out, bool keeps_input) {
     int64_t scratch = ch->device->kernels->matmul_scratch(&ch->device->queue, ch->tokens, in, out, true);
-    row(ch, op, there * in, ch->tokens * out, keeps_input ? there * in : 0, scratch);
+    int64_t input = there * in * ch->each;
+    row(ch, op, input, ch->tokens * out * ch->each, keeps_input ? input : 0, scratch * ch->real);
 }
 
 /* op_copy or op_all_gather. */
@@ -86,26 +90,29 @@ static void qkv_product(Chain *ch) {
     }
     enter(ch); /* two products, of one input */
     product(ch, "qkv, queries", ch->tokens, C, q, true);
-    ch->waiting += ch->tokens * q; /* undone after the next */
+    ch->waiting += ch->tokens * q * ch->each; /* undone after the next */
     product(ch, "qkv, the rest", ch->tokens, C, kv, false);
-    ch->waiting -= ch->tokens * q;
-    row(ch, "concat", ch->tokens * (q + kv), ch->tokens * (q + kv), 0, 0);
+    ch->waiting -= ch->tokens * q * ch->each;
+    row(ch, "concat", ch->tokens * (q + kv) * ch->each, ch->tokens * (q + kv) * ch->each, 0, 0);
 }
 
 static void attention(Chain *ch) {
     const Device *device = ch->device;
-    int64_t out = ch->tokens * ch->heads * ch->D, qkv = out + 2 * ch->tokens * ch->key_value_heads * ch->D;
+    int64_t head = ch->tokens * ch->D * ch->each, out = head * ch->heads;
+    int64_t qkv = out + 2 * head * ch->key_value_heads, lse = ch->tokens * ch->heads * ch->real;
+    int64_t scratch =
+        device->kernels->attention_scratch(&device->queue, ch->c->windows, ch->model->T, ch->heads, ch->D);
     qkv_product(ch);
     if (ch->model->positions == POSITIONS_ROPE) row(ch, "rope", qkv, qkv, 0, 0);
-    row(ch, "attention", qkv, out, qkv + out + ch->tokens * ch->heads, /* log-sum-exp */
-        device->kernels->attention_scratch(&device->queue, ch->model->T, ch->D));
+    row(ch, "attention", qkv, out, qkv + out + lse, scratch * ch->real);
     row_product(ch, "attention_out", ch->heads * ch->D, false); /* attention keeps it */
 }
 
 static void ffn(Chain *ch) {
     int64_t up = (ch->model->activation == ACTIVATION_SWIGLU ? 2 : 1) * ch->F;
     column_product(ch, "ffn_up", up);
-    row(ch, "activation", ch->tokens * up, ch->tokens * ch->F, ch->tokens * up, 0);
+    int64_t in = ch->tokens * up * ch->each;
+    row(ch, "activation", in, ch->tokens * ch->F * ch->each, in, 0);
     row_product(ch, "ffn_down", ch->F, true);
 }
 
@@ -124,23 +131,26 @@ static void block(Chain *ch) {
     ch->block_count = ch->count;
 }
 
-/* The loss is a double, its gradient a number. The gradient of x is formed in forward, and kept. */
+/* The loss is a double, its gradient a real. The gradient of x is formed in forward, and kept. */
 static void head(Chain *ch) {
     if (ch->model->norm_place == NORM_PRE) norm(ch, "norm_final");
     if (ch->c->tensor) enter(ch);
-    row(ch, "head", ch->x, 1, ch->x, 0);
+    row(ch, "head", ch->x, ch->real, ch->x, 0);
 }
 
 static Chain chain_of(const ModelConfig *model, const ActivationCase *c, const Device *device) {
     int64_t t = max64(c->tensor, 1), tokens = c->windows * model->T,
-            slice_tokens = c->sequence_parallel ? tokens / t : tokens;
+            slice_tokens = c->sequence_parallel ? tokens / t : tokens,
+            each = element_bytes(model_type(model));
     Chain ch = {.model = model,
                 .c = c,
                 .device = device,
+                .each = each,
+                .real = element_bytes(TYPE_REAL),
                 .tokens = tokens,
                 .slice_tokens = slice_tokens,
-                .x = tokens * model->C,
-                .slice = slice_tokens * model->C,
+                .x = tokens * model->C * each,
+                .slice = slice_tokens * model->C * each,
                 .heads = model->H / t,
                 .key_value_heads = max64(model->K / t, 1),
                 .D = model->C / model->H,
@@ -182,15 +192,18 @@ static int64_t backward(const Chain *ch, int i) {
     return kept_before(ch) + kept(ch, 0, i + 1) + r->gradients + r->scratch + again;
 }
 
+/* In bf16 the gradient of the logits of devices that share the vocabulary is there once more, for the products. */
 static int64_t head_scratch(const Chain *ch) {
     const Kernels *k = ch->device->kernels;
     const Queue *q = &ch->device->queue;
     int64_t t = ch->c->tensor, V = ch->model->V, C = ch->model->C;
     int64_t chunk = min64(ch->tokens, LOSS_CHUNK * max64(t, 1));
-    if (!t) return k->head_loss_scratch(q, chunk, C, V, true);
+    if (!t) return k->head_loss_scratch(q, chunk, C, V, true) * ch->real;
     int64_t words =
         ceil_div(V, t); /* then, for each row, the largest logit, the sum and the target's logit */
-    return chunk * words + max64(k->matmul_scratch(q, chunk, words, C, true), 3 * chunk);
+    int64_t narrow = ch->each < ch->real ? chunk * words * ch->each : 0;
+    return narrow +
+           (chunk * words + max64(k->matmul_scratch(q, chunk, words, C, true), 3 * chunk)) * ch->real;
 }
 
 /* Head and loss, in forward: x as it comes from the blocks or from the norm, and, where devices share the vocabulary, the
@@ -201,9 +214,10 @@ static int64_t head_forward(const Chain *ch) {
 }
 
 static int64_t fixed_bytes(const Chain *ch) {
-    int64_t ids_and_targets = 2 * ch->c->microbatches * ch->tokens, real_bytes = element_bytes(TYPE_REAL);
+    int64_t ids_and_targets = 2 * ch->c->microbatches * ch->tokens;
     int64_t table = ch->model->positions == POSITIONS_ROPE ? ch->model->T * ch->D : 0;
-    return ids_and_targets * element_bytes(TYPE_I32) + (table + 1) * real_bytes;
+    return ids_and_targets * element_bytes(TYPE_I32) + table * ch->real +
+           STEP_NUMBERS * element_bytes(TYPE_F64);
 }
 
 /* ---- the moments ---- */
@@ -211,17 +225,16 @@ static int64_t fixed_bytes(const Chain *ch) {
 int activation_moments(const ModelConfig *model, const ActivationCase *c, const Device *device,
                        ActivationMoment to[ACTIVATION_MOMENTS]) {
     Chain ch = chain_of(model, c, device);
-    int64_t fixed = fixed_bytes(&ch), size = element_bytes(TYPE_REAL), loss = element_bytes(TYPE_F64);
+    int64_t fixed = fixed_bytes(&ch), loss = element_bytes(TYPE_F64);
     int n = 0;
     for (int i = 0; i < ch.count; i++) {
         bool with_loss = i == ch.count - 1;
         const Row *r = &ch.rows[i];
-        to[n++] = (ActivationMoment){r->op, r->keeps * size, r->scratch * size,
-                                     fixed + backward(&ch, i) * size + (with_loss ? loss : 0)};
+        to[n++] = (ActivationMoment){r->op, r->keeps, r->scratch,
+                                     fixed + backward(&ch, i) + (with_loss ? loss : 0)};
     }
-    int64_t scratch = head_scratch(&ch) * size, squares = c->square_blocks * element_bytes(TYPE_F64);
-    to[n++] =
-        (ActivationMoment){"head, forward", 0, scratch, fixed + head_forward(&ch) * size + scratch + loss};
+    int64_t scratch = head_scratch(&ch), squares = c->square_blocks * element_bytes(TYPE_F64);
+    to[n++] = (ActivationMoment){"head, forward", 0, scratch, fixed + head_forward(&ch) + scratch + loss};
     to[n++] = (ActivationMoment){"sums of squares", 0, squares, fixed + squares};
     return n;
 }
@@ -231,7 +244,7 @@ ActivationBytes activation_bytes(const ModelConfig *model, const ActivationCase 
     ActivationMoment all[ACTIVATION_MOMENTS];
     int n = activation_moments(model, c, device, all);
     int64_t block = c->recompute ? ch.slice : kept(&ch, 0, ch.block_count);
-    ActivationBytes a = {.fixed = fixed_bytes(&ch), .kept = block * element_bytes(TYPE_REAL)};
+    ActivationBytes a = {.fixed = fixed_bytes(&ch), .kept = block};
     for (int i = 0; i < n; i++) {
         if (all[i].bytes <= a.peak) continue;
         a.peak = all[i].bytes;

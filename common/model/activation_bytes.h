@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
     int64_t peak;   /* bytes: the most that MEMORY_ACTIVATIONS holds in a step */
     const char *at; /* when: an op, in backward unless it says otherwise; not to be freed */
-    int64_t fixed;  /* bytes that are always there: batch, table of rotary positions, loss scale */
+    int64_t fixed;  /* bytes that are always there: batch, table of rotary positions, numbers of the step */
     int64_t kept;   /* bytes that a block keeps for its backward; recomputed: its input */
 } ActivationBytes;
 

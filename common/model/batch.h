@@ -9,14 +9,19 @@
 
 typedef struct {
     Tensor ids, targets;              /* (rows,T) int32 */
-    int32_t *host_ids, *host_targets; /* where the host makes them */
-    int64_t real;                     /* targets that count: not masked */
+    int32_t *host_ids, *host_targets; /* where the host makes them: pinned, in one piece with host_real */
+    double *host_real;
+    int64_t real;    /* targets that count: not masked */
+    int64_t drained; /* as the queue had it at the last load: what it was given then may still be under way */
 } Batch;
 
 Batch batch_new(Device *device, int64_t rows, int64_t T);
 void batch_free(Batch *batch);
-/* Rows first_window .. of the split. */
+/* Rows first_window .. of the split. Issued: the device copies them by itself. Waits where the host has not waited for the
+ * device since the last load, which may be on its way still. */
 void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_window);
+/* tokens (1), TYPE_F64 = real, of a batch that was loaded: likewise issued. */
+void batch_write_tokens(const Batch *batch, Tensor *tokens);
 /* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
 Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
 
@@ -27,6 +32,11 @@ void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. comm: ranks with
  * the same model that share the work and get the bits that one of them would; NULL: this device alone. */
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows, Comm *comm);
+/* ... of a model that is not on this device as a whole. loss: the sum over the real targets of a batch, in a forward on this
+ * tape. */
+typedef double (*BatchLoss)(void *context, Tape *tape, Batch *batch);
+double evaluate_by(BatchLoss loss, void *context, const Model *model, const Dataset *data, int64_t windows,
+                   int64_t rows, Comm *comm);
 
 /* Ends the program when a step's loss or the norm of its gradient is not finite: runs the step's
  * micro-batches of `rows` windows again and names the first op in which such a number appears: "forward of

@@ -58,37 +58,43 @@ static KeyValueCache *caches_new(Model *m) {
     int64_t T = m->config.T, KD = m->key_value_heads * m->config.C / m->config.H;
     KeyValueCache *caches = xcalloc((size_t)m->config.L, sizeof *caches);
     for (int64_t l = 0; l < m->config.L; l++) {
-        caches[l].keys = tensor_new(m->device, MEMORY_ACTIVATIONS, "cache.keys", TYPE_REAL, SHAPE(T, KD));
-        caches[l].values = tensor_new(m->device, MEMORY_ACTIVATIONS, "cache.values", TYPE_REAL, SHAPE(T, KD));
+        if (!model_has_block(m, l)) continue;
+        caches[l].keys =
+            tensor_new(m->device, MEMORY_ACTIVATIONS, "cache.keys", model_type(&m->config), SHAPE(T, KD));
+        caches[l].values =
+            tensor_new(m->device, MEMORY_ACTIVATIONS, "cache.values", model_type(&m->config), SHAPE(T, KD));
     }
     return caches;
 }
 
 static void caches_delete(Model *m, KeyValueCache *caches) {
     for (int64_t l = 0; l < m->config.L; l++) {
+        if (!model_has_block(m, l)) continue;
         tensor_free(&caches[l].keys);
         tensor_free(&caches[l].values);
     }
     free(caches);
 }
 
-/* Runs `count` new tokens at positions first .. and copies the logits of the last one. */
-static void run(Model *m, Tape *tape, KeyValueCache *caches, const int32_t *tokens, int64_t first,
-                int64_t count, real *logits) {
+/* Runs `count` new tokens at positions first .. and copies the logits of the one behind them. */
+static void run(NextLogits next, void *context, const Model *m, Tape *tape, KeyValueCache *caches,
+                const int32_t *tokens, int64_t first, int64_t count, real *logits) {
     Tensor *ids = tape_tensor(tape, "ids", TYPE_I32, SHAPE(1, count), NULL);
     tensor_write(ids, 0, count, tokens);
     for (int64_t l = 0; l < m->config.L; l++) caches[l].count = first;
     Pass pass = {.first_position = first, .caches = caches};
-    Tensor *x = model_embed(m, tape, ids, &pass);
-    x = model_blocks(m, tape, x, 0, m->config.L, &pass);
-    int64_t C = m->config.C; /* the head on the last token alone */
-    Tensor last = tensor_view(x, (count - 1) * C, SHAPE(1, 1, C));
-    Tensor *out = model_logits(m, tape, &last);
-    tensor_read(out, 0, m->config.V, logits);
+    next(context, tape, ids, &pass, logits);
     tape_reset(tape);
 }
 
-Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, const Sampling *s, Str *text) {
+void model_next_logits(Model *m, Tape *tape, const Tensor *x, real *logits) {
+    int64_t C = m->config.C; /* the head on the last token alone */
+    Tensor last = tensor_view(x, (tensor_rows(x) - 1) * C, SHAPE(1, 1, C));
+    tensor_read(model_logits(m, tape, &last), 0, m->config.V, logits);
+}
+
+Generated generate_by(NextLogits next, void *context, Model *m, const Tokenizer *tokenizer,
+                      const char *prompt, const Sampling *s, Str *text) {
     Generated result = {0};
     int64_t T = m->config.T, V = min64(m->config.V, tokenizer_vocab_size(tokenizer)),
             window = max64(T / 2, 1);
@@ -100,7 +106,7 @@ Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, con
 
     Tape *tape = tape_new(m->device, false);
     KeyValueCache *caches = caches_new(m);
-    real *logits = xmalloc((size_t)m->config.V * sizeof *logits);
+    real *logits = xcalloc((size_t)m->config.V, sizeof *logits); /* a dry run leaves them so */
     Rng rng = {s->seed, rng_stream("sample"), s->draw << 32};
     int64_t start = tokens.count > T ? tokens.count - window : 0; /* of the window in the document */
     int64_t done = start;                                         /* tokens that are in the cache */
@@ -110,14 +116,14 @@ Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, con
             start = done = tokens.count - window;
             result.slides++;
         }
-        run(m, tape, caches, tokens.data + done, done - start, tokens.count - done, logits);
+        run(next, context, m, tape, caches, tokens.data + done, done - start, tokens.count - done, logits);
         done = tokens.count;
-        int32_t next = sample_token(logits, V, s, rng_next(&rng));
-        if (next == end) {
+        int32_t token = sample_token(logits, V, s, rng_next(&rng));
+        if (token == end) {
             result.ended = true;
             break;
         }
-        tokens.data[tokens.count++] = next;
+        tokens.data[tokens.count++] = token;
         result.new_tokens++;
     }
     tokenizer_decode(tokenizer, tokens.data + 1, tokens.count - 1, text);
@@ -126,4 +132,14 @@ Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, con
     caches_delete(m, caches);
     tape_delete(tape);
     return result;
+}
+
+static void logits_of_model(void *context, Tape *tape, Tensor *ids, const Pass *pass, real *logits) {
+    Model *m = context;
+    Tensor *x = model_embed(m, tape, ids, pass);
+    model_next_logits(m, tape, model_blocks(m, tape, x, 0, m->config.L, pass), logits);
+}
+
+Generated generate(Model *m, const Tokenizer *tokenizer, const char *prompt, const Sampling *s, Str *text) {
+    return generate_by(logits_of_model, m, m, tokenizer, prompt, s, text);
 }

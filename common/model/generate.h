@@ -25,6 +25,12 @@ typedef struct {
  * prompt longer than the window counts with its last half window only. */
 Generated generate(Model *model, const Tokenizer *tokenizer, const char *prompt, const Sampling *sampling,
                    Str *text);
+/* ... of a model that is not on this device as a whole. next: the logits (V) of the token behind ids (1,t), in a forward on
+ * this tape; model_next_logits takes them from the output x (1,t,C) of the last block, where that is. */
+typedef void (*NextLogits)(void *context, Tape *tape, Tensor *ids, const Pass *pass, real *logits);
+Generated generate_by(NextLogits next, void *context, Model *model, const Tokenizer *tokenizer,
+                      const char *prompt, const Sampling *sampling, Str *text);
+void model_next_logits(Model *model, Tape *tape, const Tensor *x, real *logits);
 
 /* One token from logits (count), which are overwritten; random in [0, 1). */
 int32_t sample_token(real *logits, int64_t count, const Sampling *sampling, double random);

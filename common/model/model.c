@@ -74,7 +74,7 @@ static Tensor *embedding(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
 }
 
 static Tensor *head_loss(Model *m, Tape *tape, Tensor *x, const Tensor *targets) {
-    return op_head_loss(tape, x, m->head, m->head_bias, m->config.tied ? 1 : 0, targets);
+    return op_head_loss(tape, x, m->head, m->head_bias, m->head_use, targets);
 }
 
 static Tensor *logits(Model *m, Tape *tape, Tensor *x) { return op_logits(tape, x, m->head, m->head_bias); }
@@ -130,6 +130,7 @@ static Param *add_vocabulary(Model *m, const char *name, Shape whole, Start star
 
 static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
     Tensor table = tensor_new(device, MEMORY_ACTIVATIONS, "rope table", TYPE_REAL, SHAPE(T, D));
+    if (device->queue.dry) return table;
     real *values = xmalloc((size_t)tensor_bytes(&table));
     for (int64_t t = 0; t < T; t++) {
         for (int64_t i = 0; i < D / 2; i++) {
@@ -143,6 +144,10 @@ static Tensor rope_table_new(Device *device, int64_t T, int64_t D) {
     return table;
 }
 
+ElementType model_type(const ModelConfig *config) {
+    return config->dtype == DTYPE_BF16 ? TYPE_BF16 : TYPE_REAL;
+}
+
 Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers,
                     void *layers_context, bool planned) {
     Model *m = xcalloc(1, sizeof *m);
@@ -150,6 +155,7 @@ Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, co
     m->seed = seed;
     m->device = m->params.device = device;
     m->params.planned = planned;
+    m->params.type = model_type(config);
     m->layers = layers;
     m->layers_context = layers_context;
     m->heads = config->H;
@@ -160,11 +166,17 @@ Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, co
     else if (device)
         m->rope_table = rope_table_new(device, config->T, config->C / config->H);
     m->blocks = xcalloc((size_t)config->L, sizeof *m->blocks);
-    for (int64_t l = 0; l < config->L; l++) add_block(m, l);
+    m->first_param = xcalloc((size_t)config->L + 1, sizeof *m->first_param);
+    for (int64_t l = 0; l < config->L; l++) {
+        m->first_param[l] = m->params.count;
+        add_block(m, l);
+    }
+    m->first_param[config->L] = m->params.count;
     if (config->norm_place == NORM_PRE) m->norm_final = add_norm(m, "norm_final");
     if (config->tied) {
         m->head = m->token;
         m->token->uses = 2; /* 0: the look-up, 1: the head */
+        m->head_use = 1;
     } else {
         Start start =
             config->init == INIT_XAVIER ? xavier(m, config->C, config->V) : normal(m, config->init_deviation);
@@ -185,6 +197,7 @@ void model_delete(Model *m) {
     if (m->rope_table.data) tensor_free(&m->rope_table);
     for (int64_t l = 0; l < m->config.L; l++) free(m->blocks[l].qkv.more);
     free(m->blocks);
+    free(m->first_param);
     free(m);
 }
 
@@ -270,12 +283,14 @@ static Tensor *block_segment(void *context, Tape *tape, Tensor *x) {
 }
 
 Tensor *model_embed(Model *m, Tape *tape, Tensor *ids, const Pass *pass) {
+    ASSERT(m->token);
     if (m->before_pass) m->before_pass(m->pass_context);
     return m->layers->embedding(m, tape, ids, pass);
 }
 
 Tensor *model_blocks(Model *m, Tape *tape, Tensor *x, int64_t from, int64_t to, const Pass *pass) {
     for (int64_t l = from; l < to; l++) {
+        ASSERT(model_has_block(m, l));
         if (m->recompute && tape->recording) {
             BlockContext context = {m, l, *pass};
             x = last(tape, op_recompute(tape, x, block_segment, &context, sizeof context), x);
@@ -287,6 +302,7 @@ Tensor *model_blocks(Model *m, Tape *tape, Tensor *x, int64_t from, int64_t to, 
 }
 
 static Tensor *final_norm(Model *m, Tape *tape, Tensor *x) {
+    ASSERT(m->head);
     if (m->config.norm_place == NORM_POST) return x; /* the last block ended in one */
     return last(tape, m->layers->norm(m, tape, &m->norm_final, x), x);
 }
@@ -305,7 +321,9 @@ Tensor *model_logits(Model *m, Tape *tape, Tensor *x) {
 
 double model_flops_per_token(const Model *m) {
     const ModelConfig *c = &m->config;
-    return 6.0 * (double)params_matmul_count(&m->params) + 6.0 * (double)c->L * (double)c->C * (double)c->T;
+    int64_t blocks = 0;
+    for (int64_t l = 0; l < c->L; l++) blocks += model_has_block(m, l);
+    return 6.0 * (double)params_matmul_count(&m->params) + 6.0 * (double)blocks * (double)c->C * (double)c->T;
 }
 
 void model_print(const Model *m, FILE *out) {

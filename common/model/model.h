@@ -81,12 +81,17 @@ struct Model {
     Block *blocks;           /* L */
     Norm norm_final;         /* pre-norm only */
     Param *head, *head_bias; /* (V,C), token itself when tied; (V) or NULL */
-    Tensor rope_table;       /* (T,D) = [cos | sin] */
+    int head_use;            /* which use of its parameter the head is: 1 when tied */
+    int *first_param;  /* (L+1): of each block, the place of its first parameter; of what is behind all */
+    Tensor rope_table; /* (T,D) = [cos | sin] */
 
     bool recompute;                     /* keep each block's input only */
     void (*before_pass)(void *context); /* called when a pass begins with model_embed; may be NULL */
     void *pass_context;
 };
+
+/* The type of the activations, their gradients, and of what param_acquire gives for a matrix: TYPE_REAL or TYPE_BF16. */
+ElementType model_type(const ModelConfig *config);
 
 /* Builds and initialises: every weight is a function of (seed, its name, the element's index in the whole).
  * device NULL: the shapes alone, for model_print; no memory is taken. */
@@ -95,6 +100,19 @@ Model *model_new(Device *device, const ModelConfig *config, uint64_t seed, const
 Model *model_new_of(Device *device, const ModelConfig *config, uint64_t seed, const LayerTable *layers,
                     void *layers_context, bool planned);
 void model_delete(Model *model);
+
+/* A part of the model: blocks from .. to - 1, and the ends. The position table goes with the embedding, the last norm with
+ * the head. */
+typedef struct {
+    int64_t from, to;
+    bool embedding, head;
+} ModelPart;
+/* Of a planned model whose parameters have no memory yet: keeps those of these parts alone, and what else the model can do
+ * ends the program. Their blocks of squares keep the numbers that they have in the whole (Param.first_block). A tied table is
+ * here once: with one use where only one end is, and as a copy (Param.replica) where that is the head, so that of two
+ * devices with the two ends one counts it. */
+void model_keep(Model *model, const ModelPart *parts, int count);
+static inline bool model_has_block(const Model *model, int64_t l) { return model->blocks[l].norm1.gain; }
 
 /* ids (B,T) int32 to x (B,T,C). */
 Tensor *model_embed(Model *model, Tape *tape, Tensor *ids, const Pass *pass);
@@ -106,7 +124,7 @@ Tensor *model_loss(Model *model, Tape *tape, Tensor *x, const Tensor *targets);
 Tensor *model_logits(Model *model, Tape *tape, Tensor *x);
 
 /* FLOPs of training on one token: 6 N + 6 L C T with N the weights in matrix products,
- * attention being causal. */
+ * attention being causal. Of a part: its share, the parts' add up to the whole's. */
 double model_flops_per_token(const Model *model);
 /* Every parameter with its shape, then the count and the bytes. */
 void model_print(const Model *model, FILE *out);

@@ -14,6 +14,7 @@ static Tensor state_new(const Param *p) {
 Optimizer *optimizer_new(Params *params, const Config *config) {
     Optimizer *o = xcalloc(1, sizeof *o);
     o->params = params;
+    params_number(params);
     o->kind = config->optimizer;
     o->beta1 = config->beta1;
     o->beta2 = config->beta2;
@@ -38,68 +39,56 @@ void optimizer_delete(Optimizer *o) {
     free(o);
 }
 
-static int64_t square_blocks(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
+int64_t optimizer_square_blocks(const Optimizer *o) { return o->params->square_blocks; }
 
-int64_t optimizer_square_blocks(const Optimizer *o) {
-    int64_t blocks = o->params->square_blocks;
-    for (int i = 0; i < o->params->count && !o->params->square_blocks; i++)
-        blocks += square_blocks(o->params->items[i]);
-    return blocks;
-}
-
-/* The sums of squares of this device's gradients, each at its place among those of all shards: first_block[i] for
- * parameter i. The others are 0. */
-static double *block_sums(Optimizer *o, const int64_t *first_block, int64_t blocks) {
+void optimizer_squares(Optimizer *o, const NormGroups *groups, Tensor *squares) {
     Device *device = o->params->device;
-    Tensor partials = tensor_new(device, MEMORY_ACTIVATIONS, "sums of squares", TYPE_F64, SHAPE(blocks));
-    double *sums = xcalloc((size_t)max64(blocks, 1), sizeof *sums);
+    const Kernels *k = device->kernels;
+    Queue *q = &device->queue;
+    int64_t blocks = o->params->square_blocks;
+    /* each block's sum at its place among those of all devices */
+    Tensor sums = tensor_new(device, MEMORY_ACTIVATIONS, "sums of squares", TYPE_F64, SHAPE(blocks));
+    k->zero(q, &sums);
     for (int i = 0; i < o->params->count; i++) {
         const Param *p = o->params->items[i];
         if (p->replica > 0) continue;
-        Tensor mine = tensor_view(&partials, first_block[i], SHAPE(square_blocks(p)));
-        device->kernels->squares(&device->queue, &p->grad[0], &mine);
-        tensor_read(&mine, 0, square_blocks(p), sums + first_block[i]);
+        Tensor own = tensor_view(&sums, p->first_block, SHAPE(param_square_blocks(p)));
+        k->squares(q, &p->grad[0], &own);
     }
-    tensor_free(&partials);
-    return sums;
-}
-
-double optimizer_grad_norm_among(Optimizer *o, Comm *shards, Comm *slices) {
-    const Params *params = o->params;
-    int64_t *first_block = xmalloc((size_t)max64(params->count, 1) * sizeof *first_block), next = 0;
-    int64_t blocks = optimizer_square_blocks(o);
-    for (int i = 0; i < params->count; i++) {
-        first_block[i] = params->square_blocks ? params->items[i]->first_block : next;
-        next += square_blocks(params->items[i]);
-    }
-    double *sums = block_sums(o, first_block, blocks), sum = 0;
-    Queue *q = &params->device->queue;
     /* where one device has a block, the others add zeros, which is exact */
-    if (shards) comm_all_reduce(shards, q, sums, sums, blocks, TYPE_F64, REDUCE_SUM);
-    for (int64_t b = 0; b < blocks; b++) sum += sums[b];
-    if (slices) comm_all_reduce(slices, q, &sum, &sum, 1, TYPE_F64, REDUCE_SUM);
-    free(sums);
-    free(first_block);
-    return sqrt(sum);
+    Comm *const whole[] = {groups->shards, groups->stages};
+    for (int i = 0; i < COUNT_OF(whole); i++)
+        if (whole[i]) comm_all_reduce(whole[i], q, sums.data, sums.data, blocks, TYPE_F64, REDUCE_SUM);
+    k->sum(q, &sums, squares);
+    tensor_free(&sums);
+    if (groups->slices)
+        comm_all_reduce(groups->slices, q, squares->data, squares->data, 1, TYPE_F64, REDUCE_SUM);
 }
 
-double optimizer_grad_norm(Optimizer *o) { return optimizer_grad_norm_among(o, NULL, NULL); }
+double optimizer_grad_norm_among(Optimizer *o, const NormGroups *groups) {
+    Tensor squares = tensor_new(o->params->device, MEMORY_ACTIVATIONS, "norm", TYPE_F64, SHAPE(1));
+    optimizer_squares(o, groups, &squares);
+    double norm = sqrt(tensor_scalar(&squares));
+    tensor_free(&squares);
+    return norm;
+}
 
-void optimizer_step(Optimizer *o, double lr, double clip) {
+double optimizer_grad_norm(Optimizer *o) { return optimizer_grad_norm_among(o, &(NormGroups){0}); }
+
+void optimizer_step(Optimizer *o, double lr, const Tensor *clip) {
     o->step++;
+    params_changed(o->params);
     for (int i = 0; i < o->params->count; i++) {
         Param *p = o->params->items[i];
         Device *device = p->data.device;
         if (o->kind == OPTIMIZER_SGD) {
-            device->kernels->sgd(&device->queue, &p->data, &p->grad[0], &o->v[i], lr, o->beta1, clip);
+            device->kernels->sgd(&device->queue, &p->data, &p->grad[0], &o->v[i], clip, lr, o->beta1);
             continue;
         }
-        AdamwStep step = {lr, o->beta1, o->beta2, o->eps, p->decay ? o->weight_decay : 0, clip, o->step};
-        device->kernels->adamw(&device->queue, &p->data, &p->grad[0], &o->m[i], &o->v[i], &step);
+        AdamwStep step = {lr, o->beta1, o->beta2, o->eps, p->decay ? o->weight_decay : 0, o->step};
+        device->kernels->adamw(&device->queue, &p->data, &p->grad[0], &o->m[i], &o->v[i], clip, &step);
     }
 }
-
-double clip_factor(double norm, double limit) { return limit > 0 && norm > limit ? limit / norm : 1; }
 
 double schedule_lr(const Config *c, int64_t step) {
     double warmup = floor(c->warmup_ratio * (double)c->max_steps);

@@ -28,23 +28,3 @@ void whole_gather(const Holding *h, const char *name, Shape whole, real *to) {
         comm_all_reduce(h->comm, NULL, words + first, words + first, min64(PIECE, count * WORDS - first),
                         TYPE_I32, REDUCE_SUM);
 }
-
-void whole_scatter(const Holding *h, const char *name, Shape whole, real *from) {
-    int64_t count = shape_count(whole);
-    for (int64_t first = 0; first < count; first += PIECE)
-        comm_broadcast(h->comm, NULL, from + first, min64(PIECE, count - first), TYPE_REAL, 0);
-    for (int i = 0; i < h->held->count; i++) {
-        const Param *p = h->held->items[i];
-        if (!part_of(p, name, whole)) continue;
-        for (int64_t at = 0, run; at < tensor_count(&p->data); at += run) {
-            int64_t index = param_whole_index(p, at, &run);
-            if (index >= 0) {
-                tensor_write(h->tensors[i], at, run, from + index);
-                continue;
-            }
-            real *zeros = xcalloc((size_t)run, sizeof *zeros);
-            tensor_write(h->tensors[i], at, run, zeros);
-            free(zeros);
-        }
-    }
-}

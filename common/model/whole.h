@@ -1,7 +1,7 @@
-/* whole: a parameter of which several devices hold parts (param.h: slices and their shards), put together on the host, and
- * given out again: for checkpoints, whose files do not depend on the mesh, and for tests.
+/* whole: a parameter of which several devices hold parts (param.h: slices and their shards), put together on the host, to be
+ * looked at.
  *
- * All ranks of `comm` call both, with the same name: together they hold the whole. Nothing on a device grows: what is
+ * All ranks of `comm` call it, with the same name: together they hold the whole. Nothing on a device grows: what is
  * gathered lies in the host's memory, one parameter at a time. */
 #ifndef WHOLE_H
 #define WHOLE_H
@@ -20,8 +20,5 @@ typedef struct {
 
 /* to (whole): the elements of parameter `name`, bit by bit as the devices hold them, on every rank. */
 void whole_gather(const Holding *holding, const char *name, Shape whole, real *to);
-/* from (whole), which rank 0 has (the others pass memory of that size, which is overwritten): each rank's tensors get
- * their elements. Padding becomes 0. */
-void whole_scatter(const Holding *holding, const char *name, Shape whole, real *from);
 
 #endif

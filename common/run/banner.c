@@ -11,19 +11,19 @@
 void print_banner(const Config *config, int64_t parameters, const Device *device, const Dataset *data,
                   double peak_gflops) {
     const ModelConfig *m = &config->model;
-    int threads = device->queue.threads;
     printf("%s\n", base_program());
-    printf("  device    %d CPU thread%s, products %s; OpenBLAS kernels for %s, %.0f GFLOP/s measured\n",
-           threads, threads > 1 ? "s" : "", config->gemm == GEMM_OWN ? "our own" : "by OpenBLAS",
-           machine_blas_kernels(), peak_gflops);
-    char *hint = machine_blas_hint();
+    char *text = machine_device_text(config, device),
+         *hint = device->backend->apart ? NULL : machine_blas_hint();
+    printf("  device    %s, %.0f GFLOP/s measured\n", text, peak_gflops);
     if (hint) printf("            %s\n", hint);
+    free(text);
     free(hint);
     printf("  model     %s: %" PRId64 " layers, %" PRId64 " wide, %" PRId64 " heads, window %" PRId64
            ", vocabulary %" PRId64 "\n",
            config->preset, m->L, m->C, m->H, m->T, m->V);
-    printf("            %" PRId64 " parameters, %s; training holds 4 of each\n", parameters,
-           size_text((double)(parameters * element_bytes(TYPE_REAL))).text);
+    printf("            %" PRId64 " parameters, %s; training holds 4 of each%s\n", parameters,
+           size_text((double)(parameters * element_bytes(TYPE_REAL))).text,
+           m->dtype == DTYPE_BF16 ? ", and matrices once more in bf16, as it has activations" : "");
     printf("  data      %s, a vocabulary of %" PRId64, data->name, data->vocab_size);
     if (isfinite(data->trigram_loss)) printf("; nats per token: trigram model %.3f", data->trigram_loss);
     if (isfinite(data->entropy_floor)) printf(", entropy floor %.3f", data->entropy_floor);

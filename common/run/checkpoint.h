@@ -5,7 +5,7 @@
  *       manifest.json      the step, and the size and XXH3-128 checksum of each of them
  *
  * A set is written into step-000100.tmp/, synced, and renamed at once: a kill at any time leaves the old
- * complete sets, or those and the new one. CHECKPOINTS_KEPT sets stay. A set in which any file is missing,
+ * complete sets, or those and the new one. The last few sets stay. A set in which any file is missing,
  * damaged, cut short or taken from another set is refused with that file's name, and the previous complete
  * set is offered. */
 #ifndef CHECKPOINT_H
@@ -13,7 +13,13 @@
 
 #include "common/run/safetensors.h"
 
-enum { CHECKPOINTS_KEPT = 2 };
+enum { CHECKSUM_CHARS = 32 };
+
+/* XXH3-128 of a file, in the hexadecimal digits that xxh128sum prints. */
+typedef struct {
+    int64_t bytes;
+    char text[CHECKSUM_CHARS + 1];
+} Checksum;
 
 /* ---- saving ---- */
 
@@ -26,8 +32,14 @@ void checkpoint_put_arrays(CheckpointWriter *writer, const char *file, const Nam
 void checkpoint_put_json(CheckpointWriter *writer, const char *file, const json_t *value);
 /* For any other file: where the caller is to write it before the commit. The text lives until then. */
 const char *checkpoint_put_file(CheckpointWriter *writer, const char *file);
-/* The set is complete: from here on it is the newest. Removes the sets beyond the last CHECKPOINTS_KEPT. */
-void checkpoint_commit(CheckpointWriter *writer);
+/* One that somebody else has written into the folder, synced, and summed up. */
+void checkpoint_put_written(CheckpointWriter *writer, const char *file, Checksum sum);
+/* The set is complete: from here on it is the newest. Removes the sets beyond the last `keep`. */
+void checkpoint_commit(CheckpointWriter *writer, int64_t keep);
+/* It will not be: what was written is removed. */
+void checkpoint_abandon(CheckpointWriter *writer);
+/* The folder of a set that is being written; the caller frees it. */
+char *checkpoint_writing_folder(const char *output_dir, int64_t step);
 
 /* A new run starts in a folder that an older one used: moves the older one's sets to
  * <output-dir>/checkpoint.old (over what was there), so that the two cannot mix and a slip of the
@@ -45,14 +57,17 @@ typedef struct {
 /* The newest set of a run, every file of it verified; NULL when the run has none. */
 Checkpoint *checkpoint_open_latest(const char *output_dir);
 Checkpoint *checkpoint_open(const char *folder);
+/* ... in which the files of tensors have not been looked at: each rank of those that load it verifies a share of them. */
+Checkpoint *checkpoint_find_latest(const char *output_dir);
+Checkpoint *checkpoint_find(const char *folder);
+/* One that rank 0 has found, on another rank. */
+Checkpoint *checkpoint_find_again(const char *folder);
+void checkpoint_verify_share(const Checkpoint *checkpoint, int rank, int ranks);
 void checkpoint_close(Checkpoint *checkpoint);
 
 bool checkpoint_has(const Checkpoint *checkpoint, const char *file);
 /* The path of one of its files; the caller frees it. A file that the set lacks ends the program. */
 char *checkpoint_path(const Checkpoint *checkpoint, const char *file);
-/* Fills all the arrays (safetensors_read_all): names and shapes must be those of the file. */
-void checkpoint_read_arrays(const Checkpoint *checkpoint, const char *file, const NamedArray *wants,
-                            int64_t count);
 /* The caller drops the reference. */
 json_t *checkpoint_read_json(const Checkpoint *checkpoint, const char *file);
 

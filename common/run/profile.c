@@ -28,9 +28,30 @@ typedef struct {
     int64_t first_call, end_call;
 } OpRun;
 
+/* What was heard while times are not known yet. */
+typedef struct {
+    enum { HEARD_WORK, HEARD_KERNEL, HEARD_OP, HEARD_PHASE } what;
+    const char *name; /* of the launch or copy; of the op's output */
+    int64_t bytes;
+    void *began, *ended; /* stamps; of a phase, the second */
+    double issued;       /* when the host had issued it */
+    double begin, end;   /* of these stamps, once they are known */
+    KernelCall call;
+    const char *op;
+    TapePhase tape_phase;
+    Phase phase;
+    double cores;
+} Heard;
+
 struct Profile {
     Device *device;
-    Tape *tape;
+    bool stamps; /* times are the device's: */
+    Heard *heard;
+    int64_t heard_count, heard_capacity;
+    void *step_began;
+    Tape **tapes; /* that are watched */
+    int tape_count;
+    bool metered; /* once there was one */
     Meter meter;
     RoofFn roof;
     const void *machine;
@@ -116,7 +137,7 @@ static void claim_rest(Profile *p) {
 
 /* ---- the trace ---- */
 
-enum { STEP_ROW, FIRST_PHASE_ROW, LONG_TRACE = 1 << 14 };
+enum { STEP_ROW, FIRST_PHASE_ROW, QUEUE_ROW = 50, LONG_TRACE = 1 << 14 };
 
 static TraceRow row_of_phase(Profile *p, Phase phase) {
     TraceRow row = {trace_device(p->trace), FIRST_PHASE_ROW + (int)phase};
@@ -166,78 +187,33 @@ static void tell_phase(Profile *p, double end) {
                    p->phase_begin, end, NULL);
 }
 
-/* ---- what is heard ---- */
+/* ---- what has happened, and when ---- */
 
-static void kernel_done(void *context, const KernelCall *call) {
-    Profile *p = context;
+static void kernel_at(Profile *p, const KernelCall *call) {
     p->calls = grown(p->calls, p->call_count, &p->call_capacity, sizeof *p->calls);
     p->calls[p->call_count++] = *call;
 }
 
-static void op_done(void *context, const Node *node, TapePhase tape_phase) {
-    Profile *p = context;
-    double now = queue_now(&p->device->queue);
+static void op_at(Profile *p, const char *op, const char *output, TapePhase tape_phase, double now) {
     Phase phase = tape_phase == TAPE_BACKWARD_INPUT   ? PHASE_BACKWARD_INPUT
                   : tape_phase == TAPE_BACKWARD_PARAM ? PHASE_BACKWARD_PARAM
                   : p->phase == PHASE_BACKWARD        ? PHASE_RECOMPUTE
                                                       : PHASE_FORWARD;
     size_t length;
-    const char *layer = layer_of(node->out->name, &length);
-    claim(p, find_row(p, node->op->name, layer, length, phase), node->out->name, p->call_count, now);
+    const char *layer = layer_of(output, &length);
+    claim(p, find_row(p, op, layer, length, phase), output, p->call_count, now);
     charge(p, phase, now);
     if (p->call_count > LONG_TRACE) write_trace(p);
 }
 
-/* What this process has had of the cores. */
-static double core_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
-
-/* ---- for programs ---- */
-
-Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace) {
-    Profile *p = xcalloc(1, sizeof *p);
-    *p = (Profile){.device = device, .tape = tape, .roof = roof, .machine = machine, .trace = trace};
-    p->meter = (Meter){.done = kernel_done, .context = p};
-    if (tape) {
-        meter_attach(device, &p->meter);
-        tape->observer = (TapeObserver){op_done, p};
-    }
-    if (!trace) return p;
-    char *device_name = xprintf("%s, device %d", base_program(), trace_device(trace));
-    trace_name_device(trace, trace_device(trace), device_name);
-    trace_name_row(trace, (TraceRow){trace_device(trace), STEP_ROW}, "step");
-    free(device_name);
-    return p;
-}
-
-void profile_delete(Profile *p) {
-    if (!p) return;
-    if (p->tape) {
-        meter_detach(p->device, &p->meter);
-        p->tape->observer = (TapeObserver){0};
-    }
-    free(p->rows);
-    free(p->calls);
-    free(p->ops);
-    free(p);
-}
-
-void profile_listen(Profile *p, PhaseFn listener, void *context) {
-    p->listener = listener;
-    p->listener_context = context;
-}
-
-void profile_step_begin(Profile *p, int64_t step) {
-    if (!p) return;
+static void step_begins_at(Profile *p, double now) {
     p->op_count = p->call_count = p->claimed = 0; /* of what ran between two steps */
-    p->step = step;
     p->phase = PHASE_NONE;
-    p->step_begin = p->phase_begin = p->charged = queue_now(&p->device->queue);
-    p->cores_charged = core_seconds();
+    p->step_begin = p->phase_begin = p->charged = now;
 }
 
-void profile_phase(Profile *p, Phase phase) {
-    if (!p) return;
-    double now = queue_now(&p->device->queue), cores = core_seconds();
+/* cores: core_seconds() then. */
+static void phase_at(Profile *p, Phase phase, double now, double cores) {
     claim_rest(p);
     charge(p, p->phase, now);
     p->core_seconds[p->phase] += cores - p->cores_charged;
@@ -247,9 +223,169 @@ void profile_phase(Profile *p, Phase phase) {
     p->phase_begin = now;
 }
 
+/* ---- a device that does its work later ---- */
+
+static void hear(Profile *p, Heard heard) {
+    p->heard = grown(p->heard, p->heard_count, &p->heard_capacity, sizeof *p->heard);
+    p->heard[p->heard_count++] = heard;
+}
+
+static void work_issued(void *context, const char *what, int64_t bytes, void *began, void *ended) {
+    hear(context, (Heard){.what = HEARD_WORK,
+                          .name = what,
+                          .bytes = bytes,
+                          .began = began,
+                          .ended = ended,
+                          .issued = now_seconds()});
+}
+
+static bool in_step(const Profile *p) { return p->device->work.issued; }
+
+/* A launch is named as the source has it: "(attention_kernel<T, 64, 32>)". */
+static void trace_work(Profile *p, const Heard *h) {
+    const char *from = h->name + (*h->name == '(');
+    char *text = xprintf("%.*s", (int)strcspn(from, "<"), from);
+    trace_span(p->trace, (TraceRow){trace_device(p->trace), QUEUE_ROW}, text, h->begin, h->end,
+               h->bytes ? json_pack("{s:I}", "bytes", (json_int_t)h->bytes) : NULL);
+    free(text);
+}
+
+/* A kernel of the table begins with the first launch that came of it, and ends with the last. begin: where there was none. */
+static void set_times(KernelCall *call, const Heard *first, const Heard *end, double begin) {
+    const Heard *h = end;
+    while (h > first && h[-1].what == HEARD_WORK && h[-1].issued >= call->begin) h--;
+    call->begin = h < end ? h->begin : begin;
+    call->end = h < end ? end[-1].end : begin;
+}
+
+/* The step is over, and its times are known. */
+static void tell_heard(Profile *p) {
+    double now = device_stamped(p->device, p->step_began);
+    step_begins_at(p, now);
+    for (Heard *h = p->heard; h < p->heard + p->heard_count; h++) switch (h->what) {
+        case HEARD_WORK:
+            h->begin = device_stamped(p->device, h->began);
+            h->end = now = device_stamped(p->device, h->ended);
+            trace_work(p, h);
+            break;
+        case HEARD_KERNEL:
+            set_times(&h->call, p->heard, h, now);
+            kernel_at(p, &h->call);
+            break;
+        case HEARD_OP: op_at(p, h->op, h->name, h->tape_phase, now); break;
+        case HEARD_PHASE:
+            now = device_stamped(p->device, h->ended);
+            phase_at(p, h->phase, now, h->cores);
+            break;
+        }
+    p->heard_count = 0;
+}
+
+/* ---- what is heard ---- */
+
+static void kernel_done(void *context, const KernelCall *call) {
+    Profile *p = context;
+    if (!p->stamps)
+        kernel_at(p, call);
+    else if (in_step(p))
+        hear(p, (Heard){.what = HEARD_KERNEL, .call = *call});
+}
+
+static void op_done(void *context, const Node *node, TapePhase tape_phase) {
+    Profile *p = context;
+    const char *op = node->op->name, *output = node->out->name;
+    if (!p->stamps)
+        op_at(p, op, output, tape_phase, queue_now(&p->device->queue));
+    else if (in_step(p))
+        hear(p, (Heard){.what = HEARD_OP, .op = op, .name = output, .tape_phase = tape_phase});
+}
+
+/* What this process has had of the cores. */
+static double core_seconds(void) { return (double)clock() / CLOCKS_PER_SEC; }
+
+/* ---- for programs ---- */
+
+Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace) {
+    Profile *p = xcalloc(1, sizeof *p);
+    *p = (Profile){.device = device, .roof = roof, .machine = machine, .trace = trace};
+    p->stamps = trace && device->backend->stamp && !device->queue.clock;
+    device->stamps |= p->stamps;
+    p->meter = (Meter){.done = kernel_done, .context = p};
+    if (tape) profile_watch(p, tape);
+    if (!trace) return p;
+    char *device_name = xprintf("%s, device %d", base_program(), trace_device(trace));
+    trace_name_device(trace, trace_device(trace), device_name);
+    trace_name_row(trace, (TraceRow){trace_device(trace), STEP_ROW}, "step");
+    free(device_name);
+    if (p->stamps)
+        trace_name_row(trace, (TraceRow){trace_device(trace), QUEUE_ROW}, "queue: kernels and copies");
+    return p;
+}
+
+void profile_delete(Profile *p) {
+    if (!p) return;
+    if (p->stamps) p->device->stamps = false;
+    if (p->metered) meter_detach(p->device, &p->meter);
+    for (int i = 0; i < p->tape_count; i++) p->tapes[i]->observer = (TapeObserver){0};
+    free(p->tapes);
+    free(p->rows);
+    free(p->calls);
+    free(p->heard);
+    free(p->ops);
+    free(p);
+}
+
+static void tape_gone(void *context, Tape *tape) {
+    Profile *p = context;
+    int i = 0;
+    while (p->tapes[i] != tape) i++;
+    p->tapes[i] = p->tapes[--p->tape_count];
+}
+
+void profile_watch(Profile *p, Tape *tape) {
+    if (!p) return;
+    if (!p->metered) meter_attach(p->device, &p->meter);
+    p->metered = true;
+    p->tapes = xrealloc(p->tapes, (size_t)(p->tape_count + 1) * sizeof(Tape *));
+    p->tapes[p->tape_count++] = tape;
+    tape->observer = (TapeObserver){.done = op_done, .context = p, .gone = tape_gone};
+}
+
+void profile_listen(Profile *p, PhaseFn listener, void *context) {
+    p->listener = listener;
+    p->listener_context = context;
+}
+
+void profile_step_begin(Profile *p, int64_t step) {
+    if (!p) return;
+    p->step = step;
+    p->cores_charged = core_seconds();
+    if (!p->stamps) {
+        step_begins_at(p, queue_now(&p->device->queue));
+        return;
+    }
+    p->step_began = device_stamp(p->device, &p->device->queue);
+    p->device->work = (WorkObserver){work_issued, p};
+}
+
+void profile_phase(Profile *p, Phase phase) {
+    if (!p) return;
+    if (!p->stamps)
+        phase_at(p, phase, queue_now(&p->device->queue), core_seconds());
+    else if (in_step(p))
+        hear(p, (Heard){.what = HEARD_PHASE,
+                        .phase = phase,
+                        .ended = device_stamp(p->device, &p->device->queue),
+                        .cores = core_seconds()});
+}
+
 void profile_step_end(Profile *p) {
     if (!p) return;
     profile_phase(p, PHASE_NONE);
+    if (p->stamps) {
+        p->device->work = (WorkObserver){0};
+        tell_heard(p);
+    }
     char *text = xprintf("step %lld", (long long)p->step);
     if (p->trace)
         trace_span(p->trace, (TraceRow){trace_device(p->trace), STEP_ROW}, text, p->step_begin, p->charged,

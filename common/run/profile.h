@@ -1,9 +1,14 @@
-/* profile: where the time of a step goes. Puts a meter in front of a device's kernels, listens to the tape,
+/* profile: where the time of a step goes. Puts a meter in front of a device's kernels, listens to the tapes,
  * and so knows of each kernel which op of the model called it, and in which phase of the step.
  *
  * The tape says what is forward, and what is each of the two halves of backward. The program names the other
  * phases, with profile_phase, when they begin. No time is left out: what is spent between two kernels belongs
- * to the phase too. All calls accept a profile that is NULL, and then do nothing. */
+ * to the phase too.
+ *
+ * A GPU does its work later than the host issues it. With a trace its own times count (device_stamp): what is heard in a step
+ * is kept, and told at the step's end, when they are known. Without, phases have the host's times.
+ *
+ * All calls accept a profile that is NULL, and then do nothing. */
 #ifndef PROFILE_H
 #define PROFILE_H
 
@@ -40,14 +45,17 @@ typedef struct {
 
 typedef struct Profile Profile;
 
-/* tape NULL: the named phases alone, which costs next to nothing.
+/* tape NULL: the named phases alone, which costs next to nothing, unless tapes are watched later.
  * roof: seconds that a kernel of this cost takes at best on this machine; NULL: not known.
- * trace: where to write every step, op and kernel; NULL: nowhere. */
+ * trace: where to write every step, op and kernel; of a GPU also what its queue was given, each launch and each copy. NULL:
+ * nowhere. */
 typedef double (*RoofFn)(const void *machine, Cost cost);
 Profile *profile_new(Device *device, Tape *tape, RoofFn roof, const void *machine, Trace *trace);
-void profile_delete(Profile *profile); /* takes the meter and the observer away again */
+void profile_delete(Profile *profile); /* takes the meter and the observers away again */
+/* Listens to another tape of the device as well. A tape may be deleted before the profile, or behind it. */
+void profile_watch(Profile *profile, Tape *tape);
 
-/* Is told of each phase that the program names, when it is over. */
+/* Is told of each phase that the program names, when it is over; with the GPU's times, at the step's end. */
 typedef void (*PhaseFn)(void *context, Phase phase, double begin, double end);
 void profile_listen(Profile *profile, PhaseFn listener, void *context);
 

@@ -36,8 +36,11 @@ static const char *const KEYS[] = {
     "bits_per_byte",
     "entropy_floor",
     "trigram_loss",
+    "saves",
+    "save_s",
     "memory",
     "comm",
+    "queue",
     "seconds",
 };
 
@@ -141,6 +144,25 @@ json_t *report_memory_of_all(Comm *comm, const MemoryUse *mine) {
     return list;
 }
 
+json_t *report_queue(const QueueCounts *devices, int count) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        const QueueCounts *d = &devices[i];
+        json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:I}", "launches", (json_int_t)d->launches,
+                                              "synchronisations", (json_int_t)d->synchronisations,
+                                              "bytes_to_device", (json_int_t)d->bytes_to_device,
+                                              "bytes_to_host", (json_int_t)d->bytes_to_host));
+    }
+    return list;
+}
+
+json_t *report_queue_of_all(Comm *comm, const QueueCounts *mine) {
+    QueueCounts *devices = gather(comm, mine, sizeof *mine);
+    json_t *list = report_queue(devices, comm->size);
+    free(devices);
+    return list;
+}
+
 json_t *report_comm(Comm *comm, const CommCount counts[COMM_KINDS]) {
     CommCount mine[COMM_KINDS]; /* the call counts itself, maybe in `counts` */
     memcpy(mine, counts, sizeof mine);
@@ -163,5 +185,15 @@ void report_write(const json_t *report, const char *output_dir) {
     ASSERT(text);
     file_write(path, text, strlen(text));
     free(text);
+    free(path);
+}
+
+void report_add(const char *output_dir, const char *key, json_t *value) {
+    char *path = xprintf("%s/report.json", output_dir);
+    json_t *report = json_load_file(path, 0, NULL);
+    ASSERT(report);
+    json_object_set_new(report, key, value);
+    report_write(report, output_dir);
+    json_decref(report);
     free(path);
 }

@@ -36,7 +36,7 @@ static int64_t saved_position(const json_t *state, const char *where, int64_t T)
 }
 
 Checkpoint *resume_open(const Config *config, const Tokenizer *tokenizer, int64_t *next_window) {
-    Checkpoint *checkpoint = checkpoint_open_latest(config->output_dir);
+    Checkpoint *checkpoint = checkpoint_find_latest(config->output_dir);
     CHECK(checkpoint, "run once without --resume", "there is no checkpoint in '%s' to resume",
           config->output_dir);
     char *path = checkpoint_path(checkpoint, "state.json");

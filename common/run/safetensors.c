@@ -28,6 +28,8 @@ static const struct {
 
 const char *array_type_name(ArrayType type) { return TYPES[type].name; }
 
+bool array_is_floating(const NamedArray *array) { return TYPES[array->type].floating; }
+
 /* False when the product does not fit. */
 static bool count_elements(const NamedArray *array, int64_t *count) {
     *count = 1;
@@ -94,8 +96,7 @@ double array_element(const NamedArray *array, int64_t i) {
     ASSERT(!"an array type");
 }
 
-/* "(4, 256)" for a message; the caller frees it. */
-static char *array_shape_text(const NamedArray *array) {
+char *array_shape_text(const NamedArray *array) {
     Str s = {0};
     str_add(&s, "(", 1);
     for (int i = 0; i < array->rank; i++) str_printf(&s, "%s%lld", i ? ", " : "", (long long)array->shape[i]);
@@ -289,18 +290,11 @@ void safetensors_close(Safetensors *file) {
     free(file);
 }
 
-const NamedArray *safetensors_find(const Safetensors *file, const char *name) {
-    for (int64_t i = 0; i < file->count; i++)
-        if (!strcmp(file->arrays[i].name, name)) return &file->arrays[i];
-    return NULL;
-}
-
 const char *safetensors_metadata(const Safetensors *file, const char *key) {
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-/* Elements first .. first + count - 1, as `type`, which may be a wider or a narrower float. */
-static void convert(const NamedArray *have, int64_t first, int64_t count, ArrayType type, void *to) {
+void array_convert(const NamedArray *have, int64_t first, int64_t count, ArrayType type, void *to) {
     int64_t bytes = TYPES[type].bytes;
     if (have->type == type)
         memcpy(to, (const char *)have->data + first * bytes, (size_t)(count * bytes));
@@ -308,39 +302,4 @@ static void convert(const NamedArray *have, int64_t first, int64_t count, ArrayT
         for (int64_t i = 0; i < count; i++) ((float *)to)[i] = (float)array_element(have, first + i);
     else
         for (int64_t i = 0; i < count; i++) ((double *)to)[i] = array_element(have, first + i);
-}
-
-static void fill(const NamedArray *want, const NamedArray *have) {
-    double piece[PIECE];
-    int64_t bytes = TYPES[want->type].bytes;
-    for (int64_t first = 0, count; (count = min64(PIECE, array_count(want) - first)) > 0; first += count) {
-        convert(have, first, count, want->type,
-                want->tensor ? (char *)piece : (char *)want->data + first * bytes);
-        if (want->tensor) tensor_write(want->tensor, first, count, piece);
-    }
-}
-
-void safetensors_read(const Safetensors *file, const NamedArray *want) {
-    const NamedArray *have = safetensors_find(file, want->name);
-    CHECK(have, "the file belongs to another model: give the flags it was made with",
-          "'%s' has no tensor '%s'", file->path, want->name);
-    if (!array_same_shape(have, want))
-        fail(1, "the file belongs to another model: give the flags it was made with",
-             "'%s': tensor '%s' has shape %s, expected %s", file->path, want->name, array_shape_text(have),
-             array_shape_text(want));
-    bool floating = want->type == ARRAY_F32 || want->type == ARRAY_F64;
-    CHECK(have->type == want->type || (TYPES[have->type].floating && floating),
-          "the file belongs to another program", "'%s': tensor '%s' holds %s, expected %s", file->path,
-          want->name, TYPES[have->type].name, TYPES[want->type].name);
-    fill(want, have);
-}
-
-void safetensors_read_all(const Safetensors *file, const NamedArray *wants, int64_t count) {
-    for (int64_t i = 0; i < count; i++) safetensors_read(file, &wants[i]);
-    for (int64_t i = 0; i < file->count; i++) {
-        bool wanted = false;
-        for (int64_t j = 0; j < count && !wanted; j++) wanted = !strcmp(file->arrays[i].name, wants[j].name);
-        CHECK(wanted, "the file belongs to another model: give the flags it was made with",
-              "'%s' has a tensor '%s' that this model lacks", file->path, file->arrays[i].name);
-    }
 }

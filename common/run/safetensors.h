@@ -38,7 +38,7 @@ typedef enum {
 
 enum { ARRAY_RANK_MAX = 4 };
 
-/* One list of these serves both ways: saving reads `data`, or the tensor where there is one, and loading fills it. */
+/* What is written lies in `data`, or in the tensor where there is one. */
 typedef struct {
     const char *name;
     ArrayType type;
@@ -53,6 +53,11 @@ int64_t array_count(const NamedArray *array); /* elements */
 int64_t array_bytes(const NamedArray *array);
 /* Element i as a double; `data` need not be aligned. */
 double array_element(const NamedArray *array, int64_t i);
+/* Elements first .. first + count - 1, as `type`: the array's own, or F32 or F64 for an array of floats. */
+void array_convert(const NamedArray *array, int64_t first, int64_t count, ArrayType type, void *to);
+bool array_is_floating(const NamedArray *array);
+/* "(4, 256)" for a message; the caller frees it. */
+char *array_shape_text(const NamedArray *array);
 /* Two shapes alike? */
 bool array_same_shape(const NamedArray *a, const NamedArray *b);
 
@@ -72,14 +77,7 @@ typedef struct {
 
 Safetensors *safetensors_open(const char *path);
 void safetensors_close(Safetensors *file);
-/* The array of that name; NULL when there is none. */
-const NamedArray *safetensors_find(const Safetensors *file, const char *name);
 /* Text that was stored beside the arrays; NULL when there is none. */
 const char *safetensors_metadata(const Safetensors *file, const char *key);
-/* Copies the array called want->name into want's memory. Its shape must be the wanted one; its type too, except
- * that floating-point types become F32 or F64, so a float program reads what a double one wrote. */
-void safetensors_read(const Safetensors *file, const NamedArray *want);
-/* Fills every array of the list, and refuses a file that holds others besides. */
-void safetensors_read_all(const Safetensors *file, const NamedArray *wants, int64_t count);
 
 #endif

@@ -14,21 +14,24 @@ struct FreeList {
     int count, capacity;
 };
 
-Device *device_new(const struct Kernels *kernels, const DeviceMemory *blocks, int64_t budget) {
+Device *device_new(const struct Kernels *kernels, const DeviceBackend *backend, int64_t budget) {
     Device *device = xcalloc(1, sizeof *device);
     device->kernels = kernels;
-    device->blocks = blocks;
+    device->backend = backend;
     device->budget = budget;
+    device->queue.device = device;
+    device_queue_open(device, &device->queue);
     return device;
 }
 
 void device_delete(Device *device) {
     for (int i = 0; i < device->free_list_count; i++) {
         FreeList *list = &device->free_lists[i];
-        for (int j = 0; j < list->count; j++) device->blocks->give_back(list->blocks[j], list->bytes);
+        for (int j = 0; j < list->count; j++) device->backend->give_back(list->blocks[j], list->bytes);
         free(list->blocks);
     }
     free(device->free_lists);
+    device_queue_close(device, &device->queue);
     free(device);
 }
 
@@ -41,7 +44,7 @@ static int64_t block_bytes(int64_t bytes) {
 }
 
 static void *block_new(const Device *device, int64_t bytes) {
-    void *block = device->blocks->take(bytes);
+    void *block = device->backend->take(bytes);
     CHECK(block, "close other programs, or make the model or the batch smaller", "no memory for %lld bytes",
           (long long)bytes);
     return block;
@@ -65,17 +68,17 @@ static int64_t total(const int64_t bytes[MEMORY_CLASSES]) {
     return sum;
 }
 
-static void over_budget(const Device *device, MemoryClass class, int64_t bytes, const char *name) {
+static void over_budget(const Device *device, MemoryClass kind, int64_t bytes, const char *name) {
     Str totals = {0};
     for (int c = 0; c < MEMORY_CLASSES; c++)
         if (device->memory.now[c])
             str_printf(&totals, ", %s %s", memory_class_names[c],
                        size_text((double)device->memory.now[c]).text);
     int64_t held = total(device->memory.now);
-    const char *help = class == MEMORY_ACTIVATIONS
+    const char *help = kind == MEMORY_ACTIVATIONS
                            ? "try a smaller --micro-batch-size, --recompute, or a larger --device-memory"
                            : "try a smaller model, more devices, or a larger --device-memory";
-    fail(1, help, "%s '%s' needs %s and passes the budget of %s by %s; held: %s%s", memory_class_names[class],
+    fail(1, help, "%s '%s' needs %s and passes the budget of %s by %s; held: %s%s", memory_class_names[kind],
          name, size_text((double)bytes).text, size_text((double)device->budget).text,
          size_text((double)(held + bytes - device->budget)).text, size_text((double)held).text,
          totals.data ? totals.data : "");
@@ -85,12 +88,12 @@ static void tell(const Device *device) {
     if (device->observer.changed) device->observer.changed(device->observer.context);
 }
 
-void device_count(Device *device, MemoryClass class, int64_t bytes, const char *name) {
+void device_count(Device *device, MemoryClass kind, int64_t bytes, const char *name) {
     MemoryUse *use = &device->memory;
     if (device->budget && bytes > 0 && total(use->now) + bytes > device->budget)
-        over_budget(device, class, bytes, name);
-    use->now[class] += bytes;
-    use->peak[class] = max64(use->peak[class], use->now[class]);
+        over_budget(device, kind, bytes, name);
+    use->now[kind] += bytes;
+    use->peak[kind] = max64(use->peak[kind], use->now[kind]);
     if (total(use->now) > use->joint_peak) {
         use->joint_peak = total(use->now);
         memcpy(use->at_joint_peak, use->now, sizeof use->now);
@@ -98,19 +101,19 @@ void device_count(Device *device, MemoryClass class, int64_t bytes, const char *
     tell(device);
 }
 
-void *device_alloc(Device *device, MemoryClass class, int64_t bytes, const char *name) {
-    device_count(device, class, bytes, name);
+void *device_alloc(Device *device, MemoryClass kind, int64_t bytes, const char *name) {
+    device_count(device, kind, bytes, name);
     FreeList *list = free_list(device, block_bytes(bytes));
     void *block = list->count ? list->blocks[--list->count] : block_new(device, list->bytes);
-    if (device->blocks->rename) device->blocks->rename(block, name);
+    if (device->backend->rename) device->backend->rename(&device->queue, block, name);
     return block;
 }
 
-void device_free(Device *device, MemoryClass class, void *data, int64_t bytes) {
+void device_free(Device *device, MemoryClass kind, void *data, int64_t bytes) {
     if (!data) return;
-    device->memory.now[class] -= bytes;
+    device->memory.now[kind] -= bytes;
     tell(device);
-    if (device->blocks->rename) device->blocks->rename(data, NULL);
+    if (device->backend->rename) device->backend->rename(&device->queue, data, NULL);
     FreeList *list = free_list(device, block_bytes(bytes));
     if (list->count == list->capacity) {
         list->capacity = 2 * list->capacity + 8;
@@ -118,3 +121,94 @@ void device_free(Device *device, MemoryClass class, void *data, int64_t bytes) {
     }
     list->blocks[list->count++] = data;
 }
+
+/* ---- copies ---- */
+
+void device_write(Device *device, void *to, const void *from, int64_t bytes) {
+    device->queue.counts.bytes_to_device += bytes;
+    device->backend->write(&device->queue, to, from, bytes);
+}
+
+void device_read(Device *device, void *to, const void *from, int64_t bytes) {
+    device->queue.counts.bytes_to_host += bytes;
+    device->queue.counts.synchronisations++;
+    device->queue.drained++;
+    device->backend->read(&device->queue, to, from, bytes);
+}
+
+void device_copy(Device *device, void *to, const void *from, int64_t bytes) {
+    device->backend->copy(&device->queue, to, from, bytes);
+}
+
+void device_clear(Device *device, void *to, int64_t bytes) {
+    device->backend->clear(&device->queue, to, bytes);
+}
+
+void device_start_write(Device *device, void *to, const void *from, int64_t bytes) {
+    device->queue.counts.bytes_to_device += bytes;
+    device->backend->start_write(&device->queue, to, from, bytes);
+}
+
+void device_start_read(Device *device, void *to, const void *from, int64_t bytes) {
+    device->queue.counts.bytes_to_host += bytes;
+    device->backend->start_read(&device->queue, to, from, bytes);
+}
+
+void *device_pin(const Device *device, int64_t bytes) {
+    void *block = device->backend->pin(max64(bytes, 1));
+    CHECK(block, "close other programs, or raise ulimit -l", "no pinned memory for %lld bytes",
+          (long long)bytes);
+    return block;
+}
+
+void device_unpin(const Device *device, void *block) {
+    if (block) device->backend->unpin(block);
+}
+
+/* ---- queues ---- */
+
+void device_queue_open(const Device *device, Queue *q) {
+    q->stream = NULL;
+    CHECK(!device->backend->queue_open || device->backend->queue_open(q), "close other programs",
+          "the device has no more queues");
+}
+
+void device_queue_close(const Device *device, Queue *q) {
+    if (device->backend->queue_close) device->backend->queue_close(q);
+}
+
+QueueCounts queue_counts_since(const Queue *q, QueueCounts before) {
+    QueueCounts now = q->counts;
+    return (QueueCounts){now.launches - before.launches, now.synchronisations - before.synchronisations,
+                         now.bytes_to_device - before.bytes_to_device,
+                         now.bytes_to_host - before.bytes_to_host};
+}
+
+void *device_mark(const Device *device, Queue *q) {
+    return device->backend->mark ? device->backend->mark(q) : NULL;
+}
+
+void device_after(const Device *device, Queue *q, void *mark) {
+    if (mark) device->backend->after(q, mark);
+}
+
+void device_wait(const Device *device, Queue *q, void *mark) {
+    q->counts.synchronisations++;
+    if (mark) device->backend->wait(mark);
+}
+
+void device_drop(const Device *device, void *mark) {
+    if (mark) device->backend->drop(mark);
+}
+
+void device_sync(const Device *device, Queue *q) {
+    q->counts.synchronisations++;
+    q->drained++;
+    if (device->backend->sync) device->backend->sync(q);
+}
+
+void *device_stamp(const Device *device, Queue *q) {
+    return device->stamps ? device->backend->stamp(q) : NULL;
+}
+
+double device_stamped(const Device *device, void *stamp) { return device->backend->stamped(stamp); }

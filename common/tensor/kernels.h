@@ -3,7 +3,12 @@
  * Tensors are seen as rows x columns (the last axis is the columns). Every kernel states its shapes;
  * placements do not matter here: a kernel works on what its device holds. `add` means += into the output,
  * otherwise it is overwritten. Results do not depend on the number of threads: work is cut into fixed pieces,
- * and a sum runs in one fixed order. Forward and backward are neighbours. */
+ * and a sum runs in one fixed order. Forward and backward are neighbours.
+ *
+ * Types: activations (x, y, qkv, out and the like), their gradients, weights, and tables of words and positions are
+ * TYPE_REAL, or all of a call are TYPE_BF16: widened, computed with as reals, rounded once. Reals in any case: biases,
+ * gains, gradients of parameters, statistics, log-sum-exps, logits of a loss, the table of angles, scratch, and the s of
+ * scale. What matmul and accumulate write may be of either type, whatever they read; A and B are of one. */
 #ifndef KERNELS_H
 #define KERNELS_H
 
@@ -11,18 +16,25 @@
 
 /* Decoupled weight decay (Loshchilov & Hutter 2019): w -= lr (m_hat / (sqrt(v_hat) + eps) + decay w). */
 typedef struct {
-    double lr, beta1, beta2, eps, decay, clip;
+    double lr, beta1, beta2, eps, decay;
     int64_t step; /* 1 at the first update: the bias correction */
 } AdamwStep;
 
 enum { SQUARES_BLOCK = 1024 };
+
+/* The factor that brings a gradient of this norm down to `limit` (Pascanu et al. 2013); limit 0: never clip. */
+static inline double clip_factor(double norm, double limit) {
+    return limit > 0 && norm > limit ? limit / norm : 1;
+}
 
 typedef struct Kernels {
     const char *name;
 
     /* ---- memory ---- */
     void (*zero)(Queue *q, Tensor *y);
-    void (*copy)(Queue *q, const Tensor *x, Tensor *y);                 /* y = x, same count */
+    void (*copy)(Queue *q, const Tensor *x, Tensor *y); /* y = x, same count and type */
+    /* y = x, same count, each in a type of its own: TYPE_REAL or TYPE_BF16 */
+    void (*cast)(Queue *q, const Tensor *x, Tensor *y);
     void (*add)(Queue *q, const Tensor *a, const Tensor *b, Tensor *y); /* y = a + b */
     void (*accumulate)(Queue *q, const Tensor *x, Tensor *y);           /* y += x */
     /* along `axis`: y[y_first + i] (+)= x[x_first + i] for 0 <= i < count; the other axes of x and y are equal */
@@ -91,7 +103,8 @@ typedef struct Kernels {
                       Tensor *scratch);
     void (*attention_backward)(Queue *q, const Tensor *dout, const Tensor *qkv, const Tensor *out,
                                const Tensor *lse, int64_t H, int64_t K, Tensor *dqkv, Tensor *scratch);
-    int64_t (*attention_scratch)(const Queue *q, int64_t T, int64_t D); /* elements */
+    /* elements, for B windows of T tokens (of attention_cached: the rows of the caches) and H query heads */
+    int64_t (*attention_scratch)(const Queue *q, int64_t B, int64_t T, int64_t H, int64_t D);
     /* the T' tokens of qkv (1,T',..) stand at positions first ..: their keys and values go into the caches
      * (T,K D), then each attends to all up to itself */
     void (*attention_cached)(Queue *q, const Tensor *qkv, int64_t H, int64_t K, int64_t first, Tensor *keys,
@@ -127,13 +140,28 @@ typedef struct Kernels {
     /* loss (1) += the sum of (y - target)^2; dy = 2 (y - target) */
     void (*squared_error)(Queue *q, const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss);
 
+    /* ---- the numbers of a step: each (1), TYPE_F64 where nothing else is said ---- */
+    /* y (TYPE_REAL) = 1 / x */
+    void (*reciprocal)(Queue *q, const Tensor *x, Tensor *y);
+    /* total += sums[0] / count + sums[1] / count + .., in this order; sums (n) */
+    void (*add_means)(Queue *q, const Tensor *sums, const Tensor *count, Tensor *total);
+    /* total = x[0] + x[1] + .., in one order; x (n), n may be 0 */
+    void (*sum)(Queue *q, const Tensor *x, Tensor *total);
+    /* norm = sqrt(squares); clip = the factor that brings a gradient of this norm down to `limit` (clip_factor). NaN where
+     * the loss or the norm is not finite: then nothing is updated. */
+    void (*clip)(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm,
+                 Tensor *clip);
+
     /* ---- optimizer ---- */
     /* sums of squares over blocks of SQUARES_BLOCK elements: partials (ceil(count / SQUARES_BLOCK)), TYPE_F64 */
     void (*squares)(Queue *q, const Tensor *x, Tensor *partials);
-    /* AdamW on one parameter; the gradient is multiplied by clip first */
-    void (*adamw)(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step);
-    /* v = momentum v + g clip; w -= lr v */
-    void (*sgd)(Queue *q, Tensor *w, const Tensor *g, Tensor *v, double lr, double momentum, double clip);
+    /* AdamW on one parameter; the gradient is multiplied by clip (1), TYPE_F64, first; NULL: by 1. Where clip is not finite,
+     * w, m and v stay as they are. */
+    void (*adamw)(Queue *q, Tensor *w, const Tensor *g, Tensor *m, Tensor *v, const Tensor *clip,
+                  const AdamwStep *step);
+    /* v = momentum v + g clip; w -= lr v; clip as above */
+    void (*sgd)(Queue *q, Tensor *w, const Tensor *g, Tensor *v, const Tensor *clip, double lr,
+                double momentum);
 } Kernels;
 
 #endif

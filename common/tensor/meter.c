@@ -1,18 +1,24 @@
 #include "common/tensor/meter.h"
 
 /* A metered kernel: its parameters behind the queue, its arguments, its cost, and the operands whose shapes
- * are told. */
-#define METERED(kernel, parameters, arguments, its_cost, ...)                                                \
+ * are told. On a dry device it is not called: when_dry is what it would do with the device's memory, itself. */
+#define METERED_DRY(kernel, parameters, arguments, when_dry, its_cost, ...)                                  \
     static void kernel(Queue *q, BARE parameters) {                                                          \
         const Tensor *operands[CALL_SHAPES] = {__VA_ARGS__};                                                 \
         double begin = now_seconds();                                                                        \
-        real_kernels(q)->kernel(q, BARE arguments);                                                          \
+        if (q->dry)                                                                                          \
+            when_dry;                                                                                        \
+        else                                                                                                 \
+            real_kernels(q)->kernel(q, BARE arguments);                                                      \
         tell(q, #kernel, operands, its_cost, begin, now_seconds());                                          \
     }
+#define METERED(kernel, parameters, arguments, its_cost, ...)                                                \
+    METERED_DRY(kernel, parameters, arguments, (void)0, its_cost, __VA_ARGS__)
 #define BARE(...) __VA_ARGS__
 #define COST(...) ((Cost){__VA_ARGS__})
 
 static const Kernels *real_kernels(const Queue *q) {
+    if (q->dry) return q->dry;
     const Meter *last = q->meter;
     while (last->next) last = last->next;
     return last->real;
@@ -40,6 +46,7 @@ static int64_t each(const Tensor *t, bool add, int64_t flops) { return (flops + 
 
 METERED(zero, (Tensor * y), (y), COST(.bytes = once(y)), y)
 METERED(copy, (const Tensor *x, Tensor *y), (x, y), COST(.bytes = once(x) + once(y)), x)
+METERED(cast, (const Tensor *x, Tensor *y), (x, y), COST(.bytes = once(x) + once(y)), x)
 METERED(add, (const Tensor *a, const Tensor *b, Tensor *y), (a, b, y),
         COST(.other = each(y, false, 1), .bytes = 3 * once(y)), y)
 METERED(accumulate, (const Tensor *x, Tensor *y), (x, y),
@@ -66,13 +73,23 @@ static Cost matmul_cost(const Tensor *A, bool a_t, const Tensor *B, const Tensor
                   .bytes = once(A) + once(B) + once(bias) + into(C, to)};
 }
 
-METERED(matmul,
-        (const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C, bool to),
-        (A, a_t, B, b_t, bias, C, to), matmul_cost(A, a_t, B, bias, C, to), A, B, C)
-
 static int64_t matmul_scratch(const Queue *q, int64_t M, int64_t N, int64_t K, bool b_t) {
     return real_kernels(q)->matmul_scratch(q, M, N, K, b_t);
 }
+
+/* What the product takes from C's device, and gives back. */
+static void take_scratch(const Queue *q, const Tensor *A, bool a_t, bool b_t, const Tensor *C) {
+    int64_t K = a_t ? tensor_rows(A) : tensor_columns(A);
+    int64_t bytes = matmul_scratch(q, tensor_rows(C), tensor_columns(C), K, b_t) * element_bytes(C->type);
+    if (bytes == 0) return;
+    device_count(C->device, MEMORY_ACTIVATIONS, bytes, "scratch");
+    device_count(C->device, MEMORY_ACTIVATIONS, -bytes, "scratch");
+}
+
+METERED_DRY(matmul,
+            (const Tensor *A, bool a_t, const Tensor *B, bool b_t, const Tensor *bias, Tensor *C, bool to),
+            (A, a_t, B, b_t, bias, C, to), take_scratch(q, A, a_t, b_t, C),
+            matmul_cost(A, a_t, B, bias, C, to), A, B, C)
 
 METERED(add_row, (const Tensor *x, const Tensor *row, Tensor *y), (x, row, y),
         COST(.other = each(y, false, 1), .bytes = once(x) + once(row) + once(y)), x)
@@ -206,8 +223,8 @@ METERED(attention_cached,
          Tensor *scratch),
         (qkv, H, K, first, keys, values, out, scratch), attention_cached_cost(qkv, H, K, first, out), qkv)
 
-static int64_t attention_scratch(const Queue *q, int64_t T, int64_t D) {
-    return real_kernels(q)->attention_scratch(q, T, D);
+static int64_t attention_scratch(const Queue *q, int64_t B, int64_t T, int64_t H, int64_t D) {
+    return real_kernels(q)->attention_scratch(q, B, T, H, D);
 }
 
 /* ---- losses ---- */
@@ -266,24 +283,38 @@ static int64_t head_loss_scratch(const Queue *q, int64_t R, int64_t C, int64_t V
 METERED(squared_error, (const Tensor *y, const Tensor *target, Tensor *dy, Tensor *loss),
         (y, target, dy, loss), COST(.other = each(y, false, 4), .bytes = 3 * once(y)), y)
 
+/* ---- the numbers of a step ---- */
+
+METERED(reciprocal, (const Tensor *x, Tensor *y), (x, y), COST(.other = 1, .bytes = once(x) + once(y)), x)
+METERED(add_means, (const Tensor *sums, const Tensor *count, Tensor *total), (sums, count, total),
+        COST(.other = each(sums, true, 1), .bytes = once(sums) + once(count) + into(total, true)), sums)
+METERED(sum, (const Tensor *x, Tensor *total), (x, total),
+        COST(.other = each(x, false, 1), .bytes = once(x) + once(total)), x)
+METERED(clip, (const Tensor *squares_sum, const Tensor *loss, double limit, Tensor *norm, Tensor *factor),
+        (squares_sum, loss, limit, norm, factor),
+        COST(.other = 3, .bytes = once(squares_sum) + once(loss) + once(norm) + once(factor)), squares_sum)
+
 /* ---- optimizer ---- */
 
 METERED(squares, (const Tensor *x, Tensor *partials), (x, partials),
         COST(.other = each(x, false, 2), .bytes = once(x)), x)
-METERED(adamw, (Tensor * w, const Tensor *g, Tensor *m, Tensor *v, const AdamwStep *step), (w, g, m, v, step),
+METERED(adamw,
+        (Tensor * w, const Tensor *g, Tensor *m, Tensor *v, const Tensor *factor, const AdamwStep *step),
+        (w, g, m, v, factor, step),
         COST(.other = each(w, false, 15), /* clip 1, m 3, v 4, w 7 */
              .bytes = once(g) + 2 * (once(w) + once(m) + once(v))),
         w)
-METERED(sgd, (Tensor * w, const Tensor *g, Tensor *v, double lr, double momentum, double clip),
-        (w, g, v, lr, momentum, clip),
+METERED(sgd, (Tensor * w, const Tensor *g, Tensor *v, const Tensor *factor, double lr, double momentum),
+        (w, g, v, factor, lr, momentum),
         COST(.other = each(w, false, 5), .bytes = once(g) + 2 * (once(w) + once(v))), w)
 
 /* ---- the table ---- */
 
-static const Kernels kernels_metered = {
+const Kernels kernels_metered = {
     .name = "metered",
     .zero = zero,
     .copy = copy,
+    .cast = cast,
     .add = add,
     .accumulate = accumulate,
     .copy_slice = copy_slice,
@@ -319,6 +350,10 @@ static const Kernels kernels_metered = {
     .head_loss = head_loss,
     .head_loss_scratch = head_loss_scratch,
     .squared_error = squared_error,
+    .reciprocal = reciprocal,
+    .add_means = add_means,
+    .sum = sum,
+    .clip = clip,
     .squares = squares,
     .adamw = adamw,
     .sgd = sgd,
@@ -331,8 +366,12 @@ void meter_attach(Device *device, Meter *meter) {
     device->kernels = &kernels_metered;
 }
 
+const Kernels *meter_kernels(const Device *device) {
+    return device->queue.dry || device->queue.meter ? real_kernels(&device->queue) : device->kernels;
+}
+
 void meter_detach(Device *device, Meter *meter) {
-    const Kernels *below = real_kernels(&device->queue);
+    const Kernels *below = device->queue.dry ? &kernels_metered : meter_kernels(device);
     Meter **link = &device->queue.meter, *last = NULL;
     ASSERT(meter);
     while (*link != meter) {

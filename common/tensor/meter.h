@@ -42,4 +42,9 @@ typedef struct Meter {
 void meter_attach(Device *device, Meter *meter);
 void meter_detach(Device *device, Meter *meter);
 
+/* The kernels behind the meters: of a dry device those that it is like. */
+const Kernels *meter_kernels(const Device *device);
+/* What stands in front of them; on a dry device, always. */
+extern const Kernels kernels_metered;
+
 #endif

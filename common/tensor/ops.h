@@ -1,7 +1,7 @@
 /* ops: every differentiable operation, forward and backward side by side in ops_*.c.
  *
  * An op makes its output on the tape, appends a node, and returns the output. On each axis of the mesh the output
- * is placed as the input unless stated; an op that is not linear refuses Partial inputs (places.h). B batch, T
+ * is placed as the input unless stated, and of its type, real or bf16 (an embedding: of its table's); an op that is not linear refuses Partial inputs (places.h). B batch, T
  * sequence, C hidden, F feed-forward, H heads, K key/value heads, D head size, V vocabulary. */
 #ifndef OPS_H
 #define OPS_H
@@ -80,7 +80,8 @@ Tensor *op_logits(Tape *tape, Tensor *x, Param *head, Param *bias);
 Tensor *op_squared_error(Tape *tape, Tensor *y, Tensor *target);
 
 /* Runs `forward` without keeping its activations; backward runs it again from x (Chen et al. 2016). forward
- * must compute the same bits both times. */
+ * must compute the same bits both times. In halves of backward it is run again in the first, and what its parameters'
+ * gradients need is kept for the second. */
 typedef Tensor *(*SegmentFn)(void *context, Tape *tape, Tensor *x);
 Tensor *op_recompute(Tape *tape, Tensor *x, SegmentFn forward, const void *context, size_t context_bytes);
 

@@ -29,8 +29,7 @@ void linear_backward_param(Tape *tape, Node *n) { linear_backward_param_of(tape,
 
 Tensor *linear_product(Tape *tape, const char *op, const Tensor *x, Param *weight, Param *bias) {
     const Tensor *w = param_acquire(weight), *b = bias ? param_acquire(bias) : NULL;
-    Tensor *y =
-        tape_tensor(tape, weight->name, TYPE_REAL, shape_with_columns(x->shape, tensor_columns(w)), x);
+    Tensor *y = tape_tensor(tape, weight->name, x->type, shape_with_columns(x->shape, tensor_columns(w)), x);
     places_of_product(op, x, w, 0, b, y);
     KERNELS(tape)->matmul(QUEUE(tape), x, false, w, false, b, y, false);
     param_release(weight);
@@ -81,7 +80,7 @@ Tensor *op_add(Tape *tape, Tensor *a, Tensor *b) {
     places_check_alike("op_add", a, b);
     tape_await(a);
     tape_await(b);
-    Tensor *y = tape_tensor(tape, "add", TYPE_REAL, a->shape, a);
+    Tensor *y = tape_tensor(tape, "add", a->type, a->shape, a);
     KERNELS(tape)->add(QUEUE(tape), a, b, y);
     tape_node(tape, &add_op, a, b, y);
     return y;
@@ -109,8 +108,7 @@ Tensor *op_concat(Tape *tape, Tensor *a, Tensor *b) {
     ASSERT(shape_equal(shape_with_columns(a->shape, 0), shape_with_columns(b->shape, 0)));
     tape_await(a);
     tape_await(b);
-    Tensor *y =
-        tape_tensor(tape, "concat", TYPE_REAL, shape_with_columns(a->shape, columns_a + columns_b), a);
+    Tensor *y = tape_tensor(tape, "concat", a->type, shape_with_columns(a->shape, columns_a + columns_b), a);
     places_of_join("op_concat", a, b, y);
     int axis = y->shape.rank - 1;
     KERNELS(tape)->copy_slice(QUEUE(tape), a, 0, y, 0, axis, columns_a, false);
@@ -137,7 +135,7 @@ Tensor *op_add_bias(Tape *tape, Tensor *x, Param *bias) {
     const Tensor *b = param_acquire(bias);
     places_check_row("op_add_bias", x, b);
     ASSERT(tensor_columns(x) == tensor_count(b));
-    Tensor *y = tape_tensor(tape, bias->name, TYPE_REAL, x->shape, x);
+    Tensor *y = tape_tensor(tape, bias->name, x->type, x->shape, x);
     KERNELS(tape)->add_row(QUEUE(tape), x, b, y);
     param_release(bias);
     Node *n = tape_node(tape, &add_bias_op, x, NULL, y);
@@ -169,7 +167,7 @@ Tensor *op_embedding(Tape *tape, Tensor *ids, Param *token, int64_t first_id, Pa
                      int64_t first) {
     const Tensor *tok = param_acquire(token), *pos = position ? param_acquire(position) : NULL;
     int64_t B = ids->shape.size[0], T = ids->shape.size[1], C = tensor_columns(tok);
-    Tensor *y = tape_tensor(tape, token->name, TYPE_REAL, SHAPE(B, T, C), ids);
+    Tensor *y = tape_tensor(tape, token->name, tok->type, SHAPE(B, T, C), ids);
     places_of_look_up("op_embedding", ids, tok, pos, y);
     KERNELS(tape)->embedding(QUEUE(tape), ids, tok, first_id, pos, first, y);
     param_release(token);
@@ -246,7 +244,7 @@ Tensor *op_layernorm(Tape *tape, Tensor *x, Param *gain, Param *bias, double eps
     const Tensor *g = param_acquire(gain), *b = bias ? param_acquire(bias) : NULL;
     check_norm("op_layernorm", x, g, b);
     tape_await(x);
-    Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
+    Tensor *y = tape_tensor(tape, gain->name, x->type, x->shape, x);
     Tensor *stats = tape_tensor(tape, "layernorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
     KERNELS(tape)->layernorm(QUEUE(tape), x, g, b, eps, y, stats);
     param_release(gain);
@@ -258,7 +256,7 @@ Tensor *op_rmsnorm(Tape *tape, Tensor *x, Param *gain, double eps) {
     const Tensor *g = param_acquire(gain);
     check_norm("op_rmsnorm", x, g, NULL);
     tape_await(x);
-    Tensor *y = tape_tensor(tape, gain->name, TYPE_REAL, x->shape, x);
+    Tensor *y = tape_tensor(tape, gain->name, x->type, x->shape, x);
     Tensor *stats = tape_tensor(tape, "rmsnorm.stats", TYPE_REAL, SHAPE(tensor_rows(x), 2), x);
     KERNELS(tape)->rmsnorm(QUEUE(tape), x, g, eps, y, stats);
     param_release(gain);
@@ -293,7 +291,7 @@ static Tensor *activation(Tape *tape, const Op *op, void (*kernel)(Queue *, cons
                           Tensor *x, int64_t columns) {
     tensor_check_not_partial(x, op->name);
     tape_await(x);
-    Tensor *y = tape_tensor(tape, op->name, TYPE_REAL, shape_with_columns(x->shape, columns), x);
+    Tensor *y = tape_tensor(tape, op->name, x->type, shape_with_columns(x->shape, columns), x);
     kernel(QUEUE(tape), x, y);
     Node *n = tape_node(tape, op, x, NULL, y);
     if (n) node_save(n, 0, x);
@@ -329,7 +327,7 @@ Tensor *op_dropout(Tape *tape, Tensor *x, DropoutSite site) {
     if (site.rate == 0) return x;
     tensor_check_not_partial(x, "op_dropout");
     tape_await(x);
-    Tensor *y = tape_tensor(tape, "dropout", TYPE_REAL, x->shape, x);
+    Tensor *y = tape_tensor(tape, "dropout", x->type, x->shape, x);
     KERNELS(tape)->dropout(QUEUE(tape), x, site.rate, site.seed, site.stream, site.first, site.window, y,
                            false);
     Node *n = tape_node(tape, &dropout_op, x, NULL, y);

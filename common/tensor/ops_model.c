@@ -32,7 +32,7 @@ static const Op rope_op = {"rope", rope_backward, NULL};
 Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t K, int64_t first) {
     tensor_check_not_partial(qkv, "op_rope");
     tape_await(qkv);
-    Tensor *y = tape_tensor(tape, "rope", TYPE_REAL, qkv->shape, qkv);
+    Tensor *y = tape_tensor(tape, "rope", qkv->type, qkv->shape, qkv);
     KERNELS(tape)->rope(QUEUE(tape), qkv, table, H, K, first, false, y);
     Node *n = tape_node(tape, &rope_op, qkv, NULL, y);
     if (n) n->args = heads_args(tape, H, K, first, table);
@@ -41,8 +41,8 @@ Tensor *op_rope(Tape *tape, Tensor *qkv, const Tensor *table, int64_t H, int64_t
 
 /* ---- attention ---- */
 
-static Tensor *scratch_new(Tape *tape, int64_t T, int64_t D) {
-    int64_t count = KERNELS(tape)->attention_scratch(QUEUE(tape), T, D);
+static Tensor *scratch_new(Tape *tape, int64_t B, int64_t T, int64_t H, int64_t D) {
+    int64_t count = KERNELS(tape)->attention_scratch(QUEUE(tape), B, T, H, D);
     return tape_tensor(tape, "attention.scratch", TYPE_REAL, SHAPE(count), NULL);
 }
 
@@ -51,8 +51,8 @@ static void attention_backward(Tape *tape, Node *n) {
     const HeadsArgs *a = n->args;
     Tensor *dqkv = tape_grad(tape, n->in[0], &add);
     ASSERT(dqkv && !add);
-    int64_t T = n->out->shape.size[1], D = tensor_columns(n->out) / a->H;
-    Tensor *scratch = scratch_new(tape, T, D);
+    int64_t B = n->out->shape.size[0], T = n->out->shape.size[1], D = tensor_columns(n->out) / a->H;
+    Tensor *scratch = scratch_new(tape, B, T, a->H, D);
     KERNELS(tape)->attention_backward(QUEUE(tape), n->out->grad, n->saved[0], n->saved[1], n->saved[2], a->H,
                                       a->K, dqkv, scratch);
     tape_drop(tape, scratch);
@@ -66,9 +66,9 @@ Tensor *op_attention(Tape *tape, Tensor *qkv, int64_t H, int64_t K) {
                        "a token attends to all before it: op_all_gather puts the sequence together");
     tape_await(qkv);
     int64_t B = qkv->shape.size[0], T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
-    Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(B, T, H * D), qkv);
+    Tensor *out = tape_tensor(tape, "attention", qkv->type, SHAPE(B, T, H * D), qkv);
     Tensor *lse = tape_tensor(tape, "attention.lse", TYPE_REAL, SHAPE(B, T, H), qkv);
-    Tensor *scratch = scratch_new(tape, T, D);
+    Tensor *scratch = scratch_new(tape, B, T, H, D);
     KERNELS(tape)->attention(QUEUE(tape), qkv, H, K, out, lse, scratch);
     tape_drop(tape, scratch);
     Node *n = tape_node(tape, &attention_op, qkv, NULL, out);
@@ -87,8 +87,8 @@ Tensor *op_attention_cached(Tape *tape, Tensor *qkv, int64_t H, int64_t K, KeyVa
     tape_await(qkv);
     int64_t T = qkv->shape.size[1], D = tensor_columns(qkv) / (H + 2 * K);
     ASSERT(cache->count + T <= cache->keys.shape.size[0]);
-    Tensor *out = tape_tensor(tape, "attention", TYPE_REAL, SHAPE(1, T, H * D), qkv);
-    Tensor *scratch = scratch_new(tape, cache->keys.shape.size[0], D);
+    Tensor *out = tape_tensor(tape, "attention", qkv->type, SHAPE(1, T, H * D), qkv);
+    Tensor *scratch = scratch_new(tape, 1, cache->keys.shape.size[0], H, D);
     KERNELS(tape)->attention_cached(QUEUE(tape), qkv, H, K, cache->count, &cache->keys, &cache->values, out,
                                     scratch);
     tape_drop(tape, scratch);
@@ -103,7 +103,7 @@ HeadLoss head_loss_begin(Tape *tape, const Tensor *x, Param *head, Param *bias, 
     if (!tape->recording) return formed;
     formed.dhead = param_grad_begin(head, use, tape->microbatch);
     if (bias) formed.dbias = param_grad_begin(bias, 0, tape->microbatch);
-    formed.dx = tape_tensor(tape, "loss.dx", TYPE_REAL, x->shape, x);
+    formed.dx = tape_tensor(tape, "loss.dx", x->type, x->shape, x);
     return formed;
 }
 
@@ -196,7 +196,7 @@ Tensor *op_squared_error(Tape *tape, Tensor *y, Tensor *target) {
     tape_await(y);
     tape_await(target);
     Tensor *loss = tape_tensor(tape, "loss", TYPE_F64, SHAPE(1), NULL);
-    Tensor *dy = tape_tensor(tape, "loss.dy", TYPE_REAL, y->shape, y);
+    Tensor *dy = tape_tensor(tape, "loss.dy", y->type, y->shape, y);
     KERNELS(tape)->zero(QUEUE(tape), loss);
     KERNELS(tape)->squared_error(QUEUE(tape), y, target, dy, loss);
     Node *n = tape_node(tape, &squared_error_op, y, NULL, loss);
@@ -210,26 +210,55 @@ Tensor *op_squared_error(Tape *tape, Tensor *y, Tensor *target) {
 typedef struct {
     SegmentFn forward;
     void *context;
+    Tape *again; /* between the halves of backward */
 } RecomputeArgs;
 
+/* dx += that of the copy */
+static void add_segment_grad(Tape *tape, Tensor *x, Tensor *copy) {
+    bool add;
+    if (copy->grad) tape_await(copy->grad);
+    Tensor *dx = tape_grad(tape, x, &add);
+    if (dx && copy->grad)
+        (add ? KERNELS(tape)->accumulate : KERNELS(tape)->copy)(QUEUE(tape), copy->grad, dx);
+}
+
+static void observe_as(Tape *again, const Tape *tape) {
+    again->observer = (TapeObserver){.done = tape->observer.done, .context = tape->observer.context};
+}
+
+static void recompute_backward_param(Tape *tape, Node *n) {
+    Tape *again = ((const RecomputeArgs *)n->args)->again;
+    observe_as(again, tape);
+    tape_backward_params(again);
+    tape_delete(again);
+}
+
+/* What a node becomes whose second half is to come. */
+static const Op recompute_half_op = {"recompute", NULL, recompute_backward_param};
+
+/* Runs the segment again, from a copy of x with a gradient of its own. */
 static void recompute_backward(Tape *tape, Node *n) {
-    const RecomputeArgs *a = n->args;
+    RecomputeArgs *a = n->args;
     Tape *again = tape_new(tape->device, true);
-    again->observer = tape->observer;
+    observe_as(again, tape);
     again->microbatch = tape->microbatch;
     Tensor *x = tape_alloc(again, sizeof *x);
-    *x = *n->saved[0]; /* the same memory; readers and gradient of its own */
+    *x = *n->saved[0]; /* the same memory */
     x->grad = NULL;
     x->readers = 1;
     x->dropped = false;
     Tensor *y = a->forward(a->context, again, x);
-    tape_backward(again, y, n->out->grad);
-    if (x->grad) tape_await(x->grad);
-    bool add;
-    Tensor *dx = tape_grad(tape, n->in[0], &add);
-    if (dx && x->grad && add) KERNELS(tape)->accumulate(QUEUE(tape), x->grad, dx);
-    if (dx && x->grad && !add) KERNELS(tape)->copy(QUEUE(tape), x->grad, dx);
-    tape_delete(again);
+    (tape->halves ? tape_backward_inputs : tape_backward)(again, y, n->out->grad);
+    add_segment_grad(tape, n->in[0], x);
+    if (!tape->halves) { /* both halves at once: nothing is kept */
+        tape_delete(again);
+        return;
+    }
+    tape_drop(tape, n->out->grad); /* of these two the second half reads none */
+    if (x->grad) tape_drop(again, x->grad);
+    tape_keep(tape, again);
+    a->again = again;
+    n->op = &recompute_half_op;
 }
 
 static const Op recompute_op = {"recompute", recompute_backward, NULL};

@@ -36,6 +36,49 @@ Param *params_add_piece(Params *params, const Param *of, int64_t from, int64_t c
     return p;
 }
 
+static void free_grad(Param *p, int use) {
+    if (p->grad[use].data && !p->placed[use]) tensor_free(&p->grad[use]);
+    p->grad[use] = (Tensor){0};
+}
+
+static void free_narrow(Param *p) {
+    if (p->narrow.data && !p->placed_narrow) tensor_free(&p->narrow);
+    p->narrow = (Tensor){0};
+    p->placed_narrow = false;
+}
+
+static void param_delete(Param *p) {
+    free_narrow(p);
+    if (!p->placed_data) tensor_free(&p->data);
+    for (int use = 0; use < PARAM_MAX_USES; use++) free_grad(p, use);
+    ASSERT(!p->early);
+    free((char *)(uintptr_t)p->name);
+    free(p);
+}
+
+void params_keep(Params *params, const bool *keep) {
+    ASSERT(params->planned);
+    params_number(params);
+    int kept = 0;
+    for (int i = 0; i < params->count; i++) {
+        if (keep[i])
+            params->items[kept++] = params->items[i];
+        else
+            param_delete(params->items[i]);
+    }
+    params->count = kept;
+}
+
+int64_t param_square_blocks(const Param *p) { return ceil_div(tensor_count(&p->data), SQUARES_BLOCK); }
+
+void params_number(Params *params) {
+    if (params->square_blocks > 0) return;
+    for (int i = 0; i < params->count; i++) {
+        params->items[i]->first_block = params->square_blocks;
+        params->square_blocks += param_square_blocks(params->items[i]);
+    }
+}
+
 int64_t param_whole_index(const Param *p, int64_t i, int64_t *run) {
     const Slice *s = &p->slice;
     int64_t inner = 1;
@@ -75,7 +118,8 @@ enum { PIECE = 1 << 14 }; /* elements that are made on the host at once */
 
 void param_start(Param *p, Start start) {
     p->start = start;
-    if (!p->data.data) return;
+    param_changed(p);
+    if (!p->data.data || p->data.device->queue.dry) return;
     real piece[PIECE];
     for (int64_t first = 0, count; (count = min64(PIECE, tensor_count(&p->data) - first)) > 0;
          first += count) {
@@ -84,20 +128,8 @@ void param_start(Param *p, Start start) {
     }
 }
 
-static void free_grad(Param *p, int use) {
-    if (p->grad[use].data && !p->placed[use]) tensor_free(&p->grad[use]);
-    p->grad[use] = (Tensor){0};
-}
-
 void params_free(Params *params) {
-    for (int i = 0; i < params->count; i++) {
-        Param *p = params->items[i];
-        if (!p->placed_data) tensor_free(&p->data);
-        for (int use = 0; use < PARAM_MAX_USES; use++) free_grad(p, use);
-        ASSERT(!p->early);
-        free((char *)(uintptr_t)p->name);
-        free(p);
-    }
+    for (int i = 0; i < params->count; i++) param_delete(params->items[i]);
     free(params->items);
     params->items = NULL;
     params->count = 0;
@@ -116,10 +148,34 @@ int64_t params_matmul_count(const Params *params) {
     return sum;
 }
 
+void param_changed(Param *p) { p->stale = true; }
+
+void params_changed(Params *params) {
+    for (int i = 0; i < params->count; i++) param_changed(params->items[i]);
+}
+
+/* The copy, as it should be now. */
+static const Tensor *narrow(Param *p) {
+    Device *device = p->data.device;
+    void *data = p->narrow.data;
+    if (!data) {
+        ASSERT(p->data.data);
+        data = tensor_new(device, MEMORY_PARAMETERS, p->name, TYPE_BF16, p->data.shape).data;
+        p->stale = true;
+    }
+    p->narrow = p->data;
+    p->narrow.data = data;
+    p->narrow.type = TYPE_BF16;
+    p->narrow.memory = MEMORY_PARAMETERS;
+    if (p->stale && !p->placed_narrow) device->kernels->cast(&device->queue, &p->data, &p->narrow);
+    p->stale = false;
+    return &p->narrow;
+}
+
 const Tensor *param_acquire(Param *p) {
     const ParamKeeper *keeper = &p->owner->keeper;
     if (keeper->acquire) keeper->acquire(keeper->context, p);
-    return &p->data;
+    return p->owner->type == TYPE_BF16 && param_is_matrix(p) ? narrow(p) : &p->data;
 }
 
 void param_release(Param *p) {
@@ -218,9 +274,16 @@ void params_add_uses(Params *params) {
 
 void param_place_data(Param *p, const Tensor *place, int64_t first) {
     if (!p->placed_data) tensor_free(&p->data);
+    free_narrow(p);
     p->placed_data = true;
     p->data.data = place ? tensor_view(place, first, p->data.shape).data : NULL;
     p->data.memory = place ? place->memory : p->data.memory;
+}
+
+void param_place_narrow(Param *p, const Tensor *place, int64_t first) {
+    free_narrow(p);
+    p->placed_narrow = place != NULL;
+    if (place) p->narrow.data = tensor_view(place, first, p->data.shape).data;
 }
 
 void param_place_grad(Param *p, int use, const Tensor *place, int64_t first) {

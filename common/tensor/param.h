@@ -1,6 +1,10 @@
 /* param: weights as handles. An op reaches a weight's data between acquire and release and keeps no pointer
  * to it across, so that FSDP can gather before a block and free after it.
  *
+ * Types. The data are reals, which the optimizer changes and checkpoints hold. Where Params.type is TYPE_BF16, ops get
+ * matrices (shapes of two axes and more) as a bf16 copy, made from the reals when they have changed; vectors as they are.
+ * The copies count as parameters. Gradients are reals.
+ *
  * Gradients. Each micro-batch's gradient is formed from zero, then added to the step's, in the order of the
  * micro-batches: the sum has the same bits however the micro-batches are spread over devices, and in whatever order
  * their backward passes come. One that comes before its turn is kept until then. A weight with two uses (a tied head)
@@ -46,10 +50,13 @@ typedef struct {
 typedef struct {
     const char *name; /* of the whole, as in checkpoints: "blocks.0.qkv.weight" */
     Tensor data;
+    Tensor narrow;      /* the bf16 copy of a matrix; data NULL: it is not there yet */
+    bool stale;         /* ... and not of the data as they are now */
+    bool placed_narrow; /* it is somebody else's memory (param_place_narrow) */
     Start start;
     Slice slice; /* all of it, unless who made it says otherwise */
     int replica; /* which of the copies of this slice, along the axes that cut parameters: a norm counts copy 0 */
-    int64_t first_block; /* of its blocks of squares, among those of owner->square_blocks */
+    int64_t first_block; /* of its blocks of squares, among those of owner->square_blocks (params_number) */
     bool decay;          /* AdamW decays matrices only */
     bool in_matmul;      /* counts into N, the weights that a matrix product applies */
     int uses, uses_done; /* how many ops apply it; how many of them have the gradient of the whole step */
@@ -75,11 +82,11 @@ typedef struct {
 
 struct Params {
     Device *device;
-    bool planned; /* params_add takes no memory: somebody else will, and set the elements as they start */
+    ElementType type; /* TYPE_BF16: ops get bf16 copies of matrices; anything else: the data itself */
+    bool planned;     /* params_add takes no memory: somebody else will, and set the elements as they start */
     Param **items;
     int count;
-    int64_t
-        square_blocks; /* in the norm of all devices' gradients; 0: those of these parameters, in their order */
+    int64_t square_blocks; /* in the norm of all devices' gradients; 0: they have no numbers yet */
 
     void (*on_grad_ready)(void *context, Param *p,
                           int use); /* NULL: uses are added as soon as all are there */
@@ -92,6 +99,12 @@ Param *params_add(Params *params, const char *name, Shape shape);
 /* count of the elements of `of` from `from` on, as a parameter of another list: a piece of its shard. It has no memory, and
  * is like `of` in all else. */
 Param *params_add_piece(Params *params, const Param *of, int64_t from, int64_t count);
+/* Of planned parameters only those with keep[i] stay, in their order, with the numbers of all. */
+void params_keep(Params *params, const bool *keep);
+/* Gives the blocks of squares numbers, in the parameters' order, unless they have some. */
+void params_number(Params *params);
+/* How many blocks of squares a parameter has. */
+int64_t param_square_blocks(const Param *p);
 /* The elements first .. first + count - 1 of p as they start, in memory of the host's. Padding is 0. */
 void param_start_values(const Param *p, int64_t first, int64_t count, real *to);
 /* Says how it starts; if it has memory, its elements are set. */
@@ -103,6 +116,9 @@ void params_free(Params *params);
 int64_t params_count(const Params *params);        /* all elements that lie here */
 int64_t params_matmul_count(const Params *params); /* N of FLOPs per token = 6 N + ... */
 
+/* The data of a weight, or of all, are others now; who changes them says so. param_start does. */
+void param_changed(Param *p);
+void params_changed(Params *params);
 /* The data of a weight for one op. May be nested: as many releases as acquires. */
 const Tensor *param_acquire(Param *p);
 void param_release(Param *p);
@@ -117,6 +133,11 @@ void params_add_uses(Params *params);
 /* From now on the data lies in the memory of `place`, from element `first` on; place NULL: nowhere, its shape alone is
  * left. What memory of its own it had is given back. */
 void param_place_data(Param *p, const Tensor *place, int64_t first);
+/* From now on the bf16 copy is what lies in the memory of `place`, from element `first` on; who says so keeps it as it should be.
+ * place NULL: there is none. */
+void param_place_narrow(Param *p, const Tensor *place, int64_t first);
+/* Ops get a bf16 copy of it, where Params.type has them so. */
+static inline bool param_is_matrix(const Param *p) { return p->data.shape.rank > 1; }
 /* From now on the gradient of a use is formed in the memory of `place`, from element `first` on; it must live until this
  * is called again, with NULL. */
 void param_place_grad(Param *p, int use, const Tensor *place, int64_t first);

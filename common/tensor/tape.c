@@ -40,7 +40,17 @@ void tape_begin_microbatch(Tape *tape, int64_t index, int64_t count) {
     tape->microbatch = (Microbatch){index, count};
 }
 
+static void delete_segments(Tape *tape) {
+    while (tape->segments) {
+        Tape *segment = tape->segments;
+        tape->segments = segment->next;
+        segment->keeper = NULL;
+        tape_delete(segment);
+    }
+}
+
 void tape_reset(Tape *tape) {
+    delete_segments(tape);
     tape_finish(tape);
     for (int64_t i = 0; i < tape->tensor_count; i++)
         if (tape->tensors[i]->data) tensor_free(tape->tensors[i]);
@@ -53,8 +63,22 @@ void tape_reset(Tape *tape) {
     if (tape->arena) tape->arena->used = 0;
 }
 
+void tape_keep(Tape *tape, Tape *segment) {
+    segment->keeper = tape;
+    segment->next = tape->segments;
+    tape->segments = segment;
+}
+
+static void leave_keeper(Tape *segment) {
+    Tape **link = &segment->keeper->segments;
+    while (*link != segment) link = &(*link)->next;
+    *link = segment->next;
+}
+
 void tape_delete(Tape *tape) {
     tape_reset(tape);
+    if (tape->keeper) leave_keeper(tape);
+    if (tape->observer.gone) tape->observer.gone(tape->observer.context, tape);
     free(tape->arena);
     free(tape->nodes);
     free(tape->tensors);
@@ -149,6 +173,13 @@ void tape_finish(Tape *tape) {
 
 /* ---- backward ---- */
 
+Tensor *tape_grad_apart(Tape *tape, const Tensor *x) {
+    ElementType type = x->type == TYPE_BF16 ? TYPE_BF16 : TYPE_REAL;
+    Tensor *grad = tape_tensor(tape, x->name, type, x->shape, x);
+    for (int axis = 0; axis < MESH_AXES; axis++) grad->place[axis] = place_of_grad(x->place[axis]);
+    return grad;
+}
+
 Tensor *tape_grad(Tape *tape, Tensor *x, bool *add) {
     if (x->constant) return NULL;
     *add = x->grad != NULL;
@@ -156,9 +187,7 @@ Tensor *tape_grad(Tape *tape, Tensor *x, bool *add) {
         tape_await(x->grad);
         return x->grad;
     }
-    x->grad = tape_tensor(tape, x->name, TYPE_REAL, x->shape, x);
-    for (int axis = 0; axis < MESH_AXES; axis++) x->grad->place[axis] = place_of_grad(x->place[axis]);
-    return x->grad;
+    return x->grad = tape_grad_apart(tape, x);
 }
 
 static void seed(Tape *tape, Tensor *out, const Tensor *grad) {
@@ -207,10 +236,12 @@ void tape_backward(Tape *tape, Tensor *out, const Tensor *grad) {
 
 void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad) {
     seed(tape, out, grad);
+    tape->halves = true;
     for (int64_t i = tape->node_count - 1; i >= 0; i--) {
         backward_input(tape, tape->nodes[i]);
         if (!tape->nodes[i]->op->backward_param) release(tape, tape->nodes[i]);
     }
+    tape->halves = false;
 }
 
 void tape_backward_params(Tape *tape) {

@@ -34,12 +34,13 @@ struct Node {
     void *args;                /* the op's own struct, or NULL */
 };
 
-/* Called after each node's forward (its op, inputs and output are set then) and after each of its backward
- * steps; may be NULL. */
+/* Called after each node's forward (its op, inputs and output are set then) and after each of its backward steps; and when
+ * the tape is deleted. Both may be NULL. */
 typedef enum { TAPE_FORWARD, TAPE_BACKWARD_INPUT, TAPE_BACKWARD_PARAM } TapePhase;
 typedef struct {
     void (*done)(void *context, const Node *node, TapePhase phase);
     void *context;
+    void (*gone)(void *context, Tape *tape);
 } TapeObserver;
 
 /* A message under way: it brings a tensor of this tape its elements, or reads them (comm/message_ops.h). It belongs to
@@ -62,6 +63,9 @@ struct Tape {
     Tensor **tensors;
     int64_t tensor_count, tensor_capacity;
     Transfer *transfers;      /* that are not done */
+    bool halves;              /* the first half of backward runs, and the second will come */
+    Tape *segments;           /* tapes of which the second half is to come (tape_keep) ... */
+    Tape *keeper, *next;      /* ... and of such a tape: whose it is, and the next one */
     struct ArenaBlock *arena; /* nodes, tensor structs, args */
 };
 
@@ -79,7 +83,7 @@ void tape_begin_microbatch(Tape *tape, int64_t index, int64_t count);
 /* Runs every backward step in reverse; grad is the gradient of `out`, same shape (a loss: the scale). */
 void tape_backward(Tape *tape, Tensor *out, const Tensor *grad);
 /* The two halves apart. inputs keeps what params will need; both together give the bits of tape_backward.
- * A recomputed segment (op_recompute) runs both of its halves in the first. */
+ * A recomputed segment (op_recompute) is run again in the first, and keeps of that what the second needs. */
 void tape_backward_inputs(Tape *tape, Tensor *out, const Tensor *grad);
 void tape_backward_params(Tape *tape);
 /* The forward reads x no more. */
@@ -100,9 +104,15 @@ void *tape_alloc(Tape *tape, size_t bytes);
 /* Appends a node for `out`; NULL when the tape does not record, and then there is nothing to fill in. */
 Node *tape_node(Tape *tape, const Op *op, Tensor *in0, Tensor *in1, Tensor *out);
 void node_save(Node *node, int slot, Tensor *t);
-/* The gradient of x for a backward step to write into: overwrite it, or add to it when *add comes back true.
+/* The gradient of x, bf16 where x is, else real, for a backward step to write into: overwrite it, or add to it when *add comes back true.
  * NULL: x is constant. */
 Tensor *tape_grad(Tape *tape, Tensor *x, bool *add);
+
+/* A gradient of x that is not x->grad, or not yet. */
+Tensor *tape_grad_apart(Tape *tape, const Tensor *x);
+
+/* `segment`, part of this tape's backward, stays until it is deleted; tape_reset does that where nobody has. */
+void tape_keep(Tape *tape, Tape *segment);
 
 /* The message has begun; when its tensor has been waited for, or at the tape's end, it is finished. */
 void tape_begin_transfer(Tape *tape, Transfer *transfer, bool brings);

@@ -1,11 +1,15 @@
 #include "common/tensor/tensor.h"
 
-#include <xxhash.h>
-
 const char *const place_kind_names[] = {"Replicate", "Shard", "Partial", "Private"};
 const char *const mesh_axis_names[MESH_AXES] = {"data", "pipe", "tensor"};
 
-int64_t element_bytes(ElementType type) { return type == TYPE_F64 ? 8 : 4; }
+const char *const element_type_names[] = {
+    [TYPE_F32] = "f32", [TYPE_F64] = "f64", [TYPE_I32] = "i32", [TYPE_BF16] = "bf16"};
+
+int64_t element_bytes(ElementType type) {
+    static const int bytes[] = {[TYPE_F32] = 4, [TYPE_F64] = 8, [TYPE_I32] = 4, [TYPE_BF16] = 2};
+    return bytes[type];
+}
 
 int64_t shape_count(Shape shape) {
     int64_t count = 1;
@@ -50,9 +54,9 @@ PlaceText place_text(Place place) {
     return out;
 }
 
-Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape) {
-    Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = class};
-    if (device) t.data = device_alloc(device, class, tensor_bytes(&t), name);
+Tensor tensor_new(Device *device, MemoryClass kind, const char *name, ElementType type, Shape shape) {
+    Tensor t = {.type = type, .shape = shape, .name = name, .device = device, .memory = kind};
+    if (device) t.data = device_alloc(device, kind, tensor_bytes(&t), name);
     return t;
 }
 
@@ -72,12 +76,17 @@ static char *address_of(const Tensor *t, int64_t first, int64_t count) {
 
 void tensor_read(const Tensor *t, int64_t first, int64_t count, void *to) {
     const char *from = address_of(t, first, count);
-    if (count) t->device->blocks->read(&t->device->queue, to, from, count * element_bytes(t->type));
+    if (count) device_read(t->device, to, from, count * element_bytes(t->type));
 }
 
 void tensor_write(Tensor *t, int64_t first, int64_t count, const void *from) {
     char *to = address_of(t, first, count);
-    if (count) t->device->blocks->write(&t->device->queue, to, from, count * element_bytes(t->type));
+    if (count) device_write(t->device, to, from, count * element_bytes(t->type));
+}
+
+void tensor_start_write(Tensor *t, int64_t first, int64_t count, const void *from) {
+    char *to = address_of(t, first, count);
+    if (count) device_start_write(t->device, to, from, count * element_bytes(t->type));
 }
 
 void *tensor_to_host(const Tensor *t) {
@@ -86,23 +95,8 @@ void *tensor_to_host(const Tensor *t) {
     return elements;
 }
 
-uint64_t tensor_hash(const Tensor *t, uint64_t seed) {
-    enum { PIECE = 1 << 13 };
-    double piece[PIECE]; /* wide enough for any type */
-    XXH64_state_t *state = XXH64_createState();
-    ASSERT(state);
-    XXH64_reset(state, seed);
-    for (int64_t first = 0, count; (count = min64(PIECE, tensor_count(t) - first)) > 0; first += count) {
-        tensor_read(t, first, count, piece);
-        XXH64_update(state, piece, (size_t)(count * element_bytes(t->type)));
-    }
-    uint64_t hash = XXH64_digest(state);
-    XXH64_freeState(state);
-    return hash;
-}
-
 double tensor_scalar(const Tensor *t) {
-    ASSERT(tensor_count(t) == 1 && t->type != TYPE_I32);
+    ASSERT(tensor_count(t) == 1 && (t->type == TYPE_F32 || t->type == TYPE_F64));
     double wide;
     float narrow;
     tensor_read(t, 0, 1, t->type == TYPE_F64 ? (void *)&wide : &narrow);

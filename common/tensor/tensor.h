@@ -12,7 +12,8 @@
 
 #include "common/tensor/device.h"
 
-typedef enum { TYPE_F32, TYPE_F64, TYPE_I32 } ElementType;
+typedef enum { TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16 } ElementType;
+extern const char *const element_type_names[];
 #ifdef REAL_DOUBLE
 #    define TYPE_REAL TYPE_F64
 #else
@@ -72,7 +73,7 @@ PlaceText place_text(Place place);
 
 /* A tensor with memory of its own; its elements are not set. `name` must outlive it. device NULL:
  * the shape alone. */
-Tensor tensor_new(Device *device, MemoryClass class, const char *name, ElementType type, Shape shape);
+Tensor tensor_new(Device *device, MemoryClass kind, const char *name, ElementType type, Shape shape);
 void tensor_free(Tensor *t); /* gives the memory back and leaves the shape */
 
 static inline int64_t tensor_count(const Tensor *t) { return shape_count(t->shape); }
@@ -80,7 +81,9 @@ static inline int64_t tensor_bytes(const Tensor *t) { return tensor_count(t) * e
 /* The last axis, and the product of all the others: how kernels see a tensor. */
 static inline int64_t tensor_columns(const Tensor *t) { return t->shape.size[t->shape.rank - 1]; }
 static inline int64_t tensor_rows(const Tensor *t) {
-    return shape_count((Shape){t->shape.rank - 1, {t->shape.size[0], t->shape.size[1], t->shape.size[2]}});
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < t->shape.rank; i++) rows *= t->shape.size[i];
+    return rows;
 }
 
 /* ---- between a device's memory and the host's: nothing else of the host touches a tensor's elements ---- */
@@ -89,11 +92,13 @@ static inline int64_t tensor_rows(const Tensor *t) {
  * waited for the device, and they are there; after tensor_write the host's may change. */
 void tensor_read(const Tensor *t, int64_t first, int64_t count, void *to);
 void tensor_write(Tensor *t, int64_t first, int64_t count, const void *from);
+/* ... from pinned memory (device_pin), which stays as it is until the host has waited for the device: nobody waits here. */
+void tensor_start_write(Tensor *t, int64_t first, int64_t count, const void *from);
 /* All of its elements, in memory of the host's own; the caller frees it. */
 void *tensor_to_host(const Tensor *t);
 /* Of its elements and of `seed`: XXH64. */
 uint64_t tensor_hash(const Tensor *t, uint64_t seed);
-/* The number in a tensor of one element, of any type but TYPE_I32. */
+/* The number in a tensor of one element, TYPE_F32 or TYPE_F64. */
 double tensor_scalar(const Tensor *t);
 void tensor_set_scalar(Tensor *t, double value); /* TYPE_REAL */
 

@@ -6,9 +6,10 @@
  * folders, or two safetensors files. Exit status 0: the same bits; 1: they differ, or one is damaged; 2: not
  * comparable, or nothing in them to compare. Not compared is what says where a run was kept, how long it took, whether it was interrupted or watched,
  * and how many devices shared it in which way: step_ms and tokens_per_s in loss.csv, and the flags --output-dir, --resume,
- * --stop-at-step, --trace, --num-microbatches, --overlap, --bucket-size, --clock and --device-model. */
-#include "common/run/checkpoint.h"
+ * --stop-at-step, --trace, --num-microbatches, --overlap, --bucket-size, --clock, --device-model, --keep-checkpoints,
+ * --async-save and --load-parameters-path. Tensors are compared as wholes, however many devices have written them. */
 #include "common/run/metrics.h"
+#include "common/run/stored.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -63,24 +64,40 @@ static void compare_tensor(const char *file, const NamedArray *a, const NamedArr
         printf("the shapes differ\n");
 }
 
-static void compare_tensor_files(const char *file, const char *path_a, const char *path_b, Tally *tensors) {
-    Safetensors *a = safetensors_open(path_a), *b = safetensors_open(path_b);
-    for (int64_t i = 0; i < a->count; i++) {
-        const NamedArray *other = safetensors_find(b, a->arrays[i].name);
+/* With its elements, which the caller frees. */
+static NamedArray whole_tensor(Stored *stored, int64_t i) {
+    NamedArray array = stored_tensor(stored, i);
+    array.data = xmalloc((size_t)array_bytes(&array));
+    stored_read_whole(stored, i, array.data);
+    return array;
+}
+
+static void only_in(const char *which, const Stored *stored, int64_t i, Tally *tensors) {
+    tensors->different++;
+    printf("%s: %s: only in the %s\n", stored_file(stored, i), stored_tensor(stored, i).name, which);
+}
+
+/* file: what stands before a tensor's name; NULL: the file of `a` that it lies in. */
+static void compare_stored(const char *file, Stored *a, Stored *b, Tally *tensors) {
+    for (int64_t i = 0; i < stored_count(a); i++) {
+        int64_t other = stored_find(b, stored_tensor(a, i).name);
         tensors->compared++;
-        if (other)
-            compare_tensor(file, &a->arrays[i], other, tensors);
-        else
-            tensors->different++, printf("%s: %s: only in the first\n", file, a->arrays[i].name);
+        if (other < 0) {
+            only_in("first", a, i, tensors);
+            continue;
+        }
+        NamedArray x = whole_tensor(a, i), y = whole_tensor(b, other);
+        compare_tensor(file ? file : stored_file(a, i), &x, &y, tensors);
+        free(x.data);
+        free(y.data);
     }
-    for (int64_t i = 0; i < b->count; i++) {
-        if (safetensors_find(a, b->arrays[i].name)) continue;
+    for (int64_t i = 0; i < stored_count(b); i++) {
+        if (stored_find(a, stored_tensor(b, i).name) >= 0) continue;
         tensors->compared++;
-        tensors->different++;
-        printf("%s: %s: only in the second\n", file, b->arrays[i].name);
+        only_in("second", b, i, tensors);
     }
-    safetensors_close(a);
-    safetensors_close(b);
+    stored_close(a);
+    stored_close(b);
 }
 
 /* ---- checkpoints ---- */
@@ -110,9 +127,10 @@ static void print_keys(const char *prefix, const json_t *a, const json_t *b) {
 }
 
 static void compare_json(const char *file, json_t *a, json_t *b, Tally *others) {
-    static const char *const ignored[] = {"output_dir", "resume",      "stop_at_step", "num_microbatches",
-                                          "overlap",    "bucket_size", "clock",        "device_model",
-                                          "trace"};
+    static const char *const ignored[] = {
+        "output_dir", "resume",           "stop_at_step", "num_microbatches",
+        "overlap",    "bucket_size",      "clock",        "device_model",
+        "trace",      "keep_checkpoints", "async_save",   "load_parameters_path"};
     for (int i = 0; i < COUNT_OF(ignored); i++) {
         json_object_del(json_object_get(a, "config"), ignored[i]);
         json_object_del(json_object_get(b, "config"), ignored[i]);
@@ -124,35 +142,36 @@ static void compare_json(const char *file, json_t *a, json_t *b, Tally *others) 
     printf("\n");
 }
 
+static void compare_file(const Checkpoint *a, const Checkpoint *b, const char *file, const json_t *entry,
+                         Tally *others) {
+    if (!checkpoint_has(b, file)) {
+        others->different++;
+        printf("%s: only in the first\n", file);
+        return;
+    }
+    others->compared++;
+    if (ends_with(file, ".json")) {
+        json_t *x = checkpoint_read_json(a, file), *y = checkpoint_read_json(b, file);
+        compare_json(file, x, y, others);
+        json_decref(x);
+        json_decref(y);
+    } else if (!json_equal(entry, json_object_get(json_object_get(b->manifest, "files"), file))) {
+        others->different++;
+        printf("%s differs\n", file);
+    }
+}
+
 static void compare_checkpoints(const Checkpoint *a, const Checkpoint *b, Tally *tensors, Tally *others) {
     const char *file;
     json_t *entry;
-    const json_t *files_b = json_object_get(b->manifest, "files");
-    json_object_foreach(json_object_get(a->manifest, "files"), file, entry) {
-        if (!checkpoint_has(b, file)) {
-            others->different++;
-            printf("%s: only in the first\n", file);
-            continue;
-        }
-        char *path_a = checkpoint_path(a, file), *path_b = checkpoint_path(b, file);
-        others->compared += !ends_with(file, ".safetensors");
-        if (ends_with(file, ".safetensors")) {
-            compare_tensor_files(file, path_a, path_b, tensors);
-        } else if (ends_with(file, ".json")) {
-            json_t *x = checkpoint_read_json(a, file), *y = checkpoint_read_json(b, file);
-            compare_json(file, x, y, others);
-            json_decref(x);
-            json_decref(y);
-        } else if (!json_equal(entry, json_object_get(files_b, file))) {
-            others->different++;
-            printf("%s differs\n", file);
-        }
-        free(path_a);
-        free(path_b);
-    }
-    json_object_foreach((json_t *)(uintptr_t)files_b, file, entry) if (!checkpoint_has(a, file))
-        others->different++,
+    compare_stored(NULL, stored_open(a), stored_open(b), tensors);
+    json_object_foreach(json_object_get(a->manifest, "files"), file,
+                        entry) if (!ends_with(file, ".safetensors")) compare_file(a, b, file, entry, others);
+    json_object_foreach(json_object_get(b->manifest, "files"), file, entry) {
+        if (ends_with(file, ".safetensors") || checkpoint_has(a, file)) continue;
+        others->different++;
         printf("%s: only in the second\n", file);
+    }
 }
 
 /* ---- loss.csv ---- */
@@ -216,21 +235,14 @@ static void compare_rows(const char *run_a, const char *run_b, Tally *rows) {
 
 typedef enum { TENSOR_FILE, CHECKPOINT, RUN } Kind;
 
-static bool holds(const char *folder, const char *name) {
-    char *path = xprintf("%s/%s", folder, name);
-    bool there = file_exists(path);
-    free(path);
-    return there;
-}
-
 static Kind kind_of(const char *path) {
     CHECK_USAGE(file_exists(path), "compare A B: two runs, two checkpoints or two safetensors files",
                 "there is no '%s'", path);
     if (ends_with(path, ".safetensors")) return TENSOR_FILE;
-    if (holds(path, "manifest.json")) return CHECKPOINT;
-    CHECK_USAGE(holds(path, "loss.csv"), "compare A B: two runs, two checkpoints or two safetensors files",
-                "'%s' is not a run (no loss.csv), a checkpoint (no manifest.json) or a .safetensors file",
-                path);
+    if (file_exists_in(path, "manifest.json")) return CHECKPOINT;
+    CHECK_USAGE(
+        file_exists_in(path, "loss.csv"), "compare A B: two runs, two checkpoints or two safetensors files",
+        "'%s' is not a run (no loss.csv), a checkpoint (no manifest.json) or a .safetensors file", path);
     return RUN;
 }
 
@@ -259,7 +271,7 @@ int main(int argc, char **argv) {
     Kind kind = kind_of(a);
     CHECK_USAGE(kind == kind_of(b), "compare like with like", "'%s' and '%s' are things of two kinds", a, b);
     if (kind == TENSOR_FILE) {
-        compare_tensor_files("tensor", a, b, &tensors);
+        compare_stored("tensor", stored_open_file(a), stored_open_file(b), &tensors);
     } else if (kind == CHECKPOINT) {
         Checkpoint *x = checkpoint_open(a), *y = checkpoint_open(b);
         compare_checkpoints(x, y, &tensors, &others);

@@ -76,7 +76,7 @@ RUN(embedding_backward) { k->embedding_backward(q, T(0), T(1), 0, T(2)); }
 RUN(rope) { k->rope(q, T(0), T(1), c->H, c->K, 0, false, T(2)); }
 RUN(softmax_cross_entropy) { k->softmax_cross_entropy(q, T(0), T(1), 0, T(2), T(3)); }
 RUN(squares) { k->squares(q, T(0), T(1)); }
-RUN(adamw) { k->adamw(q, T(0), T(1), T(2), T(3), &(AdamwStep){1e-3, 0.9, 0.95, 1e-8, 0.1, 0.5, 10}); }
+RUN(adamw) { k->adamw(q, T(0), T(1), T(2), T(3), NULL, &(AdamwStep){1e-3, 0.9, 0.95, 1e-8, 0.1, 10}); }
 RUN(attention) { k->attention(q, T(0), c->H, c->K, T(1), T(2), T(3)); }
 RUN(attention_backward) { k->attention_backward(q, T(0), T(1), T(2), T(3), c->H, c->K, T(4), T(5)); }
 RUN(matmul) {
@@ -192,7 +192,7 @@ static void add_attention_cases(Bench *b) {
     int64_t B = b->training.config.micro_batch, T = m->T, C = m->C, D = C / m->H;
     const Kernels *k = b->training.device->kernels;
     Shape qkv = SHAPE(B, T, (m->H + 2 * m->K) * D), out = SHAPE(B, T, C), lse = SHAPE(B, T, m->H);
-    Shape scratch = SHAPE(k->attention_scratch(&b->training.device->queue, T, D));
+    Shape scratch = SHAPE(k->attention_scratch(&b->training.device->queue, B, T, m->H, D));
     Case *forward = STREAMING(attention, 0, qkv, out, lse, scratch);
     Case *backward = STREAMING(attention_backward, 0, out, qkv, out, lse, qkv, scratch);
     for (int i = 0; i < 3; i++) use_instead(backward, 1 + i, forward->t[i]); /* that belong together */
@@ -288,7 +288,7 @@ static void measure(Bench *b) {
     clear(b, &buffers.from);
     clear(b, &buffers.to);
     for (int64_t round = 0; round < options.rounds; round++) {
-        double peak = 1e9 * machine_peak_gflops(device);
+        double peak = 1e9 * machine_peak_gflops(device, TYPE_REAL);
         for (int i = 0; i < b->count; i++) {
             Case *c = &b->cases[i];
             c->floor_seconds[round] = c->bytes > 0 ? copy_seconds(b, &buffers, c->bytes) : c->flops / peak;

@@ -11,14 +11,19 @@ DEVICES, BATCH, STEPS = 8, 32, 2
 MODEL = ["--preset", "tiny", "--global-batch-size", str(BATCH)]
 QUIET = [f"--{what}-interval=0" for what in ("log", "eval", "sample", "save")] + ["--eval-windows", "8"]
 
-# what the table says, chapter, its flags, the devices that share a layer
+# what the table says, chapter, its flags, the windows of a micro-batch: those of one device, or a device's whole slice; other
+# than DEVICES devices
 OURS = [
-    ("ZeRO-0, data parallel", "07_fsdp", ["--zero-stage", "0"], 1),
-    ("ZeRO-1", "07_fsdp", ["--zero-stage", "1"], 1),
-    ("ZeRO-2", "07_fsdp", ["--zero-stage", "2"], 1),
-    ("ZeRO-3", "07_fsdp", ["--zero-stage", "3"], 1),
-    ("tensor 2 x data 4", "08_tensor_parallel", ["--tensor-parallel-size", "2"], 2),
+    ("ZeRO-0, data parallel", "07_fsdp", ["--zero-stage", "0"], 4),
+    ("ZeRO-1", "07_fsdp", ["--zero-stage", "1"], 4),
+    ("ZeRO-2", "07_fsdp", ["--zero-stage", "2"], 4),
+    ("ZeRO-3", "07_fsdp", ["--zero-stage", "3"], 4),
+    ("tensor 2 x data 4", "08_tensor_parallel", ["--tensor-parallel-size", "2"], 4),
     ("tensor 4 x data 2", "08_tensor_parallel", ["--tensor-parallel-size", "4"], 4),
+    ("tensor 4 x data 2, slice at once", "08_tensor_parallel", ["--tensor-parallel-size", "4"], 16),
+    ("pipe 4, on 4 devices", "09_pipeline_parallel", ["--pipeline-parallel-size", "4"], 4, 4),
+    ("pipe 4 x data 2", "09_pipeline_parallel", ["--pipeline-parallel-size", "4"], 4),
+    ("tensor 2 x pipe 2 x data 2", "10_3d_parallel", ["--tensor-parallel-size", "2", "--pipeline-parallel-size", "2"], 4),
 ]
 PEERS = [
     ("JAX", []),
@@ -51,11 +56,11 @@ class Chapter:
 
 
 def start_ours(report, options):
-    """One device, and of the chapters those that are there. A data-parallel device takes its slice of the batch at once."""
+    """One device, and of the chapters those that are there."""
     rows = [("1 device", [], "05_data_parallel", ["--micro-batch-size", "4"])]
-    for name, chapter, flags, together in OURS:
-        launch = [options.build / "mpiexec", "-n", str(DEVICES)]
-        rows.append((name, launch, chapter, ["--micro-batch-size", str(BATCH * together // DEVICES), *flags]))
+    for name, chapter, flags, windows, *devices in OURS:
+        launch = [options.build / "mpiexec", "-n", str(devices[0] if devices else DEVICES)]
+        rows.append((name, launch, chapter, ["--micro-batch-size", str(windows), *flags]))
     for name, launch, chapter, flags in rows:
         program = Chapter(f"shard.c, {name}", [*launch, options.build / chapter, *MODEL, *flags, *QUIET])
         try:

@@ -118,8 +118,8 @@ static void export_case(Training *t) {
 /* ---- work ---- */
 
 static double train_step(Training *t, int64_t step) {
-    double loss = training_gradient(t, step), norm = optimizer_grad_norm(t->optimizer);
-    optimizer_step(t->optimizer, schedule_lr(&t->config, step), clip_factor(norm, t->config.grad_clip));
+    double loss = training_gradient(t, step);
+    training_update(t, step);
     return loss;
 }
 
@@ -151,7 +151,8 @@ static json_t *obey(Training *t, Products *products, const char *line) {
     int64_t count;
     if (sscanf(line, "step %" SCNd64, &count) == 1) return run_steps(t, products, count);
     if (sscanf(line, "products %" SCNd64, &count) == 1) return run_products(t, products, count);
-    if (strcmp(line, "sgemm\n") == 0) return json_pack("{s:f}", "gflops", machine_peak_gflops(t->device));
+    if (strcmp(line, "sgemm\n") == 0)
+        return json_pack("{s:f}", "gflops", machine_peak_gflops(t->device, TYPE_REAL));
     if (strcmp(line, "memory\n") == 0) return memory(t);
     fail(2, "step N, products N, sgemm, or memory", "not a request: %s", line);
 }

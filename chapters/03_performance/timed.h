@@ -1,9 +1,9 @@
-/* trainer: chapter 02's training step, to be timed: with its phases named for a profile, and with any batch. */
-#ifndef TRAINER_H
-#define TRAINER_H
+/* timed: chapter 02's training step, to be timed: with its phases named for a profile, and with any batch. */
+#ifndef TIMED_H
+#define TIMED_H
 
 #include "common/model/batch.h"
-#include "common/model/optim.h"
+#include "common/model/step_numbers.h"
 #include "common/run/profile.h"
 
 /* What is trained, whatever the batch; config.model has its vocabulary. */
@@ -23,21 +23,21 @@ typedef struct {
     int64_t micro_batch, microbatches;
     Tape *tape;
     Batch batch;
-    Tensor seed;
-    Profile *profile; /* NULL: nobody looks */
-    int64_t steps;    /* done */
-    double loss;      /* of the last one */
-} Trainer;
+    StepNumbers numbers;
+    Profile *profile;  /* NULL: nobody looks */
+    int64_t steps;     /* done */
+    double loss, norm; /* of the last one */
+} Timed;
 
-Trainer trainer_new(Subject *subject, int64_t micro_batch, int64_t microbatches);
-void trainer_free(Trainer *trainer);
+Timed timed_new(Subject *subject, int64_t micro_batch, int64_t microbatches);
+void timed_free(Timed *timed);
 
 /* Data, forward, backward, clip, update: the seconds it took. */
-double trainer_step(Trainer *trainer);
+double timed_step(Timed *timed);
 /* The median of the seconds of a step: at least one step, and more until `seconds` have passed. */
-double trainer_time(Trainer *trainer, double seconds);
+double timed_median(Timed *timed, double seconds);
 
-static inline int64_t trainer_tokens(const Trainer *t) {
+static inline int64_t timed_tokens(const Timed *t) {
     return t->micro_batch * t->microbatches * t->subject->config.model.T;
 }
 

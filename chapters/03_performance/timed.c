@@ -1,4 +1,4 @@
-#include "chapters/03_performance/trainer.h"
+#include "chapters/03_performance/timed.h"
 
 #include "common/base/interrupt.h"
 #include "common/run/machine.h"
@@ -19,25 +19,25 @@ void subject_free(Subject *s) {
     device_delete(s->device);
 }
 
-Trainer trainer_new(Subject *subject, int64_t micro_batch, int64_t microbatches) {
+Timed timed_new(Subject *subject, int64_t micro_batch, int64_t microbatches) {
     Device *device = subject->device;
-    return (Trainer){
+    return (Timed){
         .subject = subject,
         .micro_batch = micro_batch,
         .microbatches = microbatches,
         .tape = tape_new(device, true),
         .batch = batch_new(device, micro_batch * microbatches, subject->config.model.T),
-        .seed = tensor_new(device, MEMORY_ACTIVATIONS, "loss scale", TYPE_REAL, SHAPE(1)),
+        .numbers = step_numbers_new(device),
     };
 }
 
-void trainer_free(Trainer *t) {
-    tensor_free(&t->seed);
+void timed_free(Timed *t) {
+    step_numbers_free(&t->numbers);
     batch_free(&t->batch);
     tape_delete(t->tape);
 }
 
-double trainer_step(Trainer *t) {
+double timed_step(Timed *t) {
     const Config *c = &t->subject->config;
     Model *model = t->subject->model;
     Optimizer *optimizer = t->subject->optimizer;
@@ -47,8 +47,7 @@ double trainer_step(Trainer *t) {
 
     profile_phase(t->profile, PHASE_DATA);
     batch_load(&t->batch, t->subject->data, SPLIT_TRAIN, first);
-    tensor_set_scalar(&t->seed, 1.0 / (double)t->batch.real);
-    t->loss = 0;
+    step_begin(&t->numbers, &t->batch, NULL);
     for (int64_t i = 0; i < t->microbatches; i++) {
         profile_phase(t->profile, PHASE_FORWARD);
         Batch part = batch_rows(&t->batch, i * t->micro_batch, t->micro_batch);
@@ -57,16 +56,17 @@ double trainer_step(Trainer *t) {
         Tensor *x = model_embed(model, t->tape, &part.ids, &pass);
         x = model_blocks(model, t->tape, x, 0, model->config.L, &pass);
         Tensor *loss = model_loss(model, t->tape, x, &part.targets);
-        t->loss += tensor_scalar(loss) / (double)t->batch.real;
+        step_add_loss(&t->numbers, loss);
 
         profile_phase(t->profile, PHASE_BACKWARD);
-        tape_backward(t->tape, loss, &t->seed);
+        tape_backward(t->tape, loss, &t->numbers.seed);
         tape_reset(t->tape);
     }
     profile_phase(t->profile, PHASE_CLIP);
-    double norm = optimizer_grad_norm(optimizer);
+    step_clip(&t->numbers, optimizer, &(NormGroups){0}, c->grad_clip);
     profile_phase(t->profile, PHASE_OPTIMIZER);
-    optimizer_step(optimizer, schedule_lr(c, t->steps), clip_factor(norm, c->grad_clip));
+    optimizer_step(optimizer, schedule_lr(c, t->steps), &t->numbers.clip);
+    step_read(&t->numbers, &t->loss, &t->norm);
 
     profile_step_end(t->profile);
     t->steps++;
@@ -78,12 +78,12 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-double trainer_time(Trainer *t, double seconds) {
+double timed_median(Timed *t, double seconds) {
     enum { MOST = 100 };
     double taken[MOST], sum = 0;
     int count = 0;
     while (count == 0 || (count < MOST && sum < seconds && !interrupt_requested()))
-        sum += taken[count++] = trainer_step(t);
+        sum += taken[count++] = timed_step(t);
     qsort(taken, (size_t)count, sizeof *taken, ascending);
     return taken[count / 2];
 }
