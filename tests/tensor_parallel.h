@@ -156,12 +156,12 @@ static inline double slot_update(Slot *s, int step) {
     const Config *c = &s->config;
     NormGroups groups = {.shards = c->zero_stage ? s->mesh->axis[MESH_DATA] : NULL,
                          .slices = s->mesh->axis[MESH_TENSOR]};
-    double loss, norm;
     step_clip(&s->numbers, s->optimizer, &groups, c->grad_clip);
     optimizer_step(s->optimizer, schedule_lr(c, step), &s->numbers.clip);
-    step_read(&s->numbers, &loss, &norm);
+    step_start_read(&s->numbers, 0, 0);
+    StepResult was = step_read(&s->numbers);
     fsdp_updated(s->fsdp);
-    return norm;
+    return was.grad_norm;
 }
 
 /* Parameters that several devices hold have the same bits on them. */

@@ -72,6 +72,18 @@ sys.exit(not (queue["launches"] > 100 and queue["synchronisations"] <= 1))
 E2
 ok $? "a step launches kernels, and the host waits for it once at most"
 
+# The GPU has the next step, or more of it, when the host hears that this one's numbers are not finite: no weight has changed.
+lost() { # lost NAME N FLAGS...: an error on CPUs, and the same on GPUs
+    local where
+    for where in cpu cuda; do ! program "$1" "$2" lost-$where --device $where --learning-rate 1000 --weight-decay 1000 --warmup-ratio 0 --grad-clip 0 "${@:3}" >/dev/null || return 1; done
+    head -1 "$temp/lost-cpu.err" "$temp/lost-cuda.err" | grep error | sed 's/^/# /'
+    grep -q "step [0-9]*: the loss is .*; first in the" "$temp/lost-cpu.err" &&
+        [ "$(grep -o "step [0-9]*:\|first in.*" "$temp/lost-cpu.err")" = "$(grep -o "step [0-9]*:\|first in.*" "$temp/lost-cuda.err")" ]
+    ok $? "a loss that is not finite, $1 on $2: the same step, the same op"
+}
+lost 02_minigpt 1
+lost 10_3d_parallel 4 --pipeline-parallel-size 2 --zero-stage 1
+
 # By the model clock, so that times are the same as well. What may differ: threads of the host, roundings of sums.
 says() { # says FOLDER N FLAGS...: all parts of chapter 04
     SHARD_EMULATOR_CHECKS=1 timeout 300 mpiexec -n "$2" build-double-emulated/04_collectives --clock model --device-model a100 --tries 1 \

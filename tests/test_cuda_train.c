@@ -84,14 +84,15 @@ static void numbers_of_a_step(void) {
         both_close(&total, 1e-14, "sum");
         both_free(&x);
     }
-    const double cases[][3] = {{4, 1, 0}, {4, 1, 3}, {4, 1, 0.5}, {NAN, 1, 0.5}, {4, INFINITY, 0.5}};
-    for (int i = 0; i < COUNT_OF(cases); i++) { /* squares, loss, limit */
+    const double cases[][4] = {{4, 1, 0, 0},     {4, 1, 3, 1},          {4, 1, 0.5, 0},
+                               {NAN, 1, 0.5, 1}, {4, INFINITY, 0.5, 1}, {4, 1, 0.5, NAN}};
+    for (int i = 0; i < COUNT_OF(cases); i++) { /* squares, loss, limit, the factor of the step before */
         Both squares_sum = number(cases[i][0]), loss = number(cases[i][1]), norm = number(0),
-             clip = number(0);
+             clip = number(cases[i][3]);
         ON_BOTH(k->clip(q, &squares_sum.on[d], &loss.on[d], cases[i][2], &norm.on[d], &clip.on[d]));
         ok(same_number(&norm) && same_number(&clip),
-           "clip: squares %g, loss %g, limit %g: norm %g, factor %g", cases[i][0], cases[i][1], cases[i][2],
-           tensor_scalar(&norm.on[1]), tensor_scalar(&clip.on[1]));
+           "clip: squares %g, loss %g, limit %g, %g before: norm %g, factor %g", cases[i][0], cases[i][1],
+           cases[i][2], cases[i][3], tensor_scalar(&norm.on[1]), tensor_scalar(&clip.on[1]));
         Both *all[] = {&squares_sum, &loss, &norm, &clip};
         for (int j = 0; j < COUNT_OF(all); j++) both_free(all[j]);
     }

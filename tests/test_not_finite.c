@@ -108,7 +108,9 @@ static void test_earliest(void) {
     bench_delete(b);
 }
 
-static void fail_with(void *argument) { not_finite_fail(argument, 7, NAN, INFINITY, NULL); }
+static void fail_with(void *argument) {
+    not_finite_fail(argument, &(StepResult){.step = 7, .loss = NAN, .grad_norm = INFINITY}, NULL);
+}
 
 int main(void) {
     NotFinite found = {.op = xstrdup("forward of linear 'weight'")}, nothing = {0};

@@ -43,8 +43,9 @@ static void test_sums(void) {
     tensor_free(&x), tensor_free(&count), tensor_free(&total), tensor_free(&inverse);
 }
 
-static void clip_is(double squares, double loss, double limit, double norm, double clip, const char *what) {
-    Tensor s = numbers_of(1, &squares), l = numbers_of(1, &loss), out = numbers_of(2, (double[]){-1, -1});
+static void clip_is_after(double last, double squares, double loss, double limit, double norm, double clip,
+                          const char *what) {
+    Tensor s = numbers_of(1, &squares), l = numbers_of(1, &loss), out = numbers_of(2, (double[]){-1, last});
     Tensor n = tensor_view(&out, 0, SHAPE(1)), c = tensor_view(&out, 1, SHAPE(1));
     k->clip(q, &s, &l, limit, &n, &c);
     double got_norm = tensor_scalar(&n), got_clip = tensor_scalar(&c);
@@ -52,6 +53,10 @@ static void clip_is(double squares, double loss, double limit, double norm, doub
            (got_clip == clip || (isnan(clip) && isnan(got_clip))),
        "%s: norm %g, clip %g", what, got_norm, got_clip);
     tensor_free(&s), tensor_free(&l), tensor_free(&out);
+}
+
+static void clip_is(double squares, double loss, double limit, double norm, double clip, const char *what) {
+    clip_is_after(-1, squares, loss, limit, norm, clip, what);
 }
 
 static void test_clip(void) {
@@ -63,6 +68,7 @@ static void test_clip(void) {
     clip_is(NAN, 2, 0, NAN, NAN, "one that is not a number");
     clip_is(9, -INFINITY, 1.5, 3, NAN, "an infinite loss");
     clip_is(9, NAN, 0, 3, NAN, "a loss that is not a number");
+    clip_is_after(NAN, 9, 2, 1.5, 3, NAN, "one behind a step that was not finite");
 }
 
 /* w, m and v after one update of the same values, with a gradient that is multiplied by `scale` beforehand. */
@@ -104,7 +110,7 @@ static void test_update(OptimizerKind kind, const char *name) {
 
 /* ---- a step ---- */
 
-static void step(Training *t, int64_t number, double *loss, double *norm) {
+static void issue(Training *t, int64_t number) {
     const Config *c = &t->config;
     batch_load(&t->batch, &t->data.dataset, SPLIT_TRAIN, number * c->global_batch);
     step_begin(&t->numbers, &t->batch, NULL);
@@ -116,7 +122,14 @@ static void step(Training *t, int64_t number, double *loss, double *norm) {
     }
     step_clip(&t->numbers, t->optimizer, &(NormGroups){0}, c->grad_clip);
     optimizer_step(t->optimizer, schedule_lr(c, number), &t->numbers.clip);
-    step_read(&t->numbers, loss, norm);
+    step_start_read(&t->numbers, number, number * c->global_batch);
+}
+
+static void step(Training *t, int64_t number, double *loss, double *norm) {
+    issue(t, number);
+    StepResult was = step_read(&t->numbers);
+    *loss = was.loss;
+    *norm = was.grad_norm;
 }
 
 static Config config_of_three(void) {
@@ -178,9 +191,42 @@ static void test_waits(void) {
     ok(queue_counts_since(&t.device->queue, before).synchronisations == 0,
        "a batch behind a step waits for nothing");
     batch_load(&t.batch, &t.data.dataset, SPLIT_TRAIN, 0);
+    ok(queue_counts_since(&t.device->queue, before).synchronisations == 0,
+       "... nor does one behind another, which may be under way still");
+    batch_load(&t.batch, &t.data.dataset, SPLIT_TRAIN, 0);
     ok(queue_counts_since(&t.device->queue, before).synchronisations == 1,
-       "one behind another, which may be under way still, does");
+       "the next takes the place of the first of them, and waits for that");
     training_delete(&t);
+}
+
+/* A host that reads a step's numbers when it has issued the next. */
+static void test_late(void) {
+    Config c = config_of_three();
+    Training at_once = training_new(&c, c.model.T, 1, 0.2), t = training_new(&c, c.model.T, 1, 0.2);
+    bool same = true, once = true;
+    double loss, norm;
+    issue(&t, 0);
+    for (int64_t s = 1; s < 5; s++) {
+        QueueCounts before = t.device->queue.counts;
+        issue(&t, s);
+        once &= queue_counts_since(&t.device->queue, before).synchronisations == 0;
+        StepResult was = step_read(&t.numbers);
+        once &= queue_counts_since(&t.device->queue, before).synchronisations == 1;
+        step(&at_once, s - 1, &loss, &norm);
+        same &= was.loss == loss && was.grad_norm == norm && was.step == s - 1 &&
+                was.first_window == (s - 1) * c.global_batch;
+    }
+    ok(same, "read when the next step is issued: the same numbers");
+    ok(once, "... the host waits once a step, behind the next one");
+    issue(&t, 5);
+    device_sync(t.device, &t.device->queue);
+    QueueCounts before = t.device->queue.counts;
+    step_read(&t.numbers);
+    step_read(&t.numbers);
+    ok(queue_counts_since(&t.device->queue, before).synchronisations == 0,
+       "when it has waited for all, it waits for neither of two");
+    training_delete(&t);
+    training_delete(&at_once);
 }
 
 static void test_not_finite(void) {
@@ -197,6 +243,15 @@ static void test_not_finite(void) {
     bool same = true;
     for (int i = 0; i < params->count; i++) same &= hashes[i] == tensor_hash(&params->items[i]->data, 0);
     ok(isnan(loss) && same, "a loss of %g, a norm of %g: the weights are those that made it", loss, norm);
+    tensor_write(&params->items[0]->data, 0, 1, &(real){0.1f});
+    hashes[0] = tensor_hash(&params->items[0]->data, 0);
+    step(&t, 5, &loss, &norm);
+    same = isfinite(loss) && isfinite(norm);
+    for (int i = 0; i < params->count; i++) same &= hashes[i] == tensor_hash(&params->items[i]->data, 0);
+    ok(same,
+       "a step behind it, which may be under way before anybody knows, changes nothing, whatever its loss: "
+       "%g",
+       loss);
     free(hashes);
     training_delete(&t);
 }
@@ -212,6 +267,7 @@ int main(void) {
     device_delete(device);
     test_against_the_host();
     test_waits();
+    test_late();
     test_not_finite();
     return tap_done();
 }

@@ -119,8 +119,11 @@ static void train_step(Problem *p, Tape *tape, Optimizer *optimizer, StepNumbers
     row->lr = schedule_lr(c, row->step - 1);
     step_clip(numbers, optimizer, &(NormGroups){0}, 0); /* its norm is told, and not cut */
     optimizer_step(optimizer, row->lr, &numbers->clip);
-    step_read(numbers, &row->loss, &row->grad_norm);
-    if (!isfinite(row->loss + row->grad_norm)) fail_not_finite(tape->device, p, &numbers->seed, row);
+    step_start_read(numbers, row->step, 0);
+    StepResult was = step_read(numbers);
+    row->loss = was.loss;
+    row->grad_norm = was.grad_norm;
+    if (!step_is_finite(&was)) fail_not_finite(tape->device, p, &numbers->seed, row);
 }
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
@@ -135,7 +138,7 @@ static MetricsRow train(Device *device, Problem *p, Waves *validation) {
     Tape *tape = tape_new(device, true);
     StepNumbers numbers = step_numbers_new(device);
     step_set_tokens(&numbers, (double)tensor_count(&p->waves.y)); /* the loss is a mean */
-    MetricsRow row = {.loss = NAN, .lr = NAN, .grad_norm = NAN, .step_ms = NAN, .tokens_per_s = NAN};
+    MetricsRow row = metrics_row(0, 0);
     row.val_loss = validate(device, p->mlp, validation);
     metrics_write(metrics, &row);
     progress_note(progress, "validation loss before training %.4f", row.val_loss);

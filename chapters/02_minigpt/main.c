@@ -26,6 +26,7 @@
 #include "common/run/report.h"
 #include "common/run/resume.h"
 #include "common/run/snapshot.h"
+#include "common/run/step_rows.h"
 #include "datasets/corpus.h"
 
 #include <inttypes.h>
@@ -45,6 +46,9 @@ typedef struct {
     Dataset *data;
     Model *model;
     Optimizer *optimizer;
+    Batch batch;
+    StepNumbers numbers;
+    Metrics *metrics;
     Progress *progress;
     double peak_gflops;
     int64_t next_window; /* windows trained on so far: the next step begins with this one */
@@ -74,12 +78,13 @@ static void draw_loss(const Run *run, bool behind) {
     free(path);
 }
 
-/* One step: the mean loss over the global batch, its gradient, an update. Fills loss, lr and grad_norm
- * of the row. The device is given all of it before the host waits for its numbers. */
-static void train_step(Run *run, Batch *batch, Tape *tape, StepNumbers *numbers, int64_t step,
-                       MetricsRow *row) {
+/* One step: the mean loss over the global batch, its gradient, an update. Fills lr of the row. The device
+ * is given all of it, and the host waits for nothing. */
+static void train_step(Run *run, Tape *tape, int64_t step, MetricsRow *row) {
     const Config *c = &run->config;
     Model *model = run->model;
+    Batch *batch = &run->batch;
+    StepNumbers *numbers = &run->numbers;
     batch_load(batch, run->data, SPLIT_TRAIN, run->next_window);
     step_begin(numbers, batch, NULL); /* the loss is a mean over the real tokens */
     for (int64_t i = 0; i < c->num_microbatches; i++) {
@@ -97,10 +102,24 @@ static void train_step(Run *run, Batch *batch, Tape *tape, StepNumbers *numbers,
     row->lr = schedule_lr(c, step);
     step_clip(numbers, run->optimizer, &(NormGroups){0}, c->grad_clip);
     optimizer_step(run->optimizer, row->lr, &numbers->clip);
-    step_read(numbers, &row->loss, &row->grad_norm);
-    Pass first = {.training = true, .first_sample = run->next_window};
-    check_finite(model, batch, c->micro_batch, &first, step + 1, row->loss, row->grad_norm, NULL);
+    step_start_read(numbers, step + 1, run->next_window);
     run->next_window += c->global_batch;
+}
+
+/* Fills loss and grad_norm of a step that was issued: here the host waits. */
+static void read_step(void *context, MetricsRow *row) {
+    Run *run = context;
+    StepResult was = step_read(&run->numbers);
+    row->loss = was.loss;
+    row->grad_norm = was.grad_norm;
+    Pass pass = {.training = true, .first_sample = was.first_window};
+    check_finite(run->model, &run->batch, run->data, run->config.micro_batch, &pass, &was, NULL);
+}
+
+static void write_row(void *context, const MetricsRow *row) {
+    const Run *run = context;
+    metrics_write(run->metrics, row);
+    progress_step(run->progress, row);
 }
 
 static bool every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
@@ -113,29 +132,25 @@ static MetricsRow train(Run *run) {
     Tape *tape = tape_new(run->device, true);
     Trace *trace = c->trace ? trace_new(c->output_dir) : NULL;
     Profile *profile = trace ? profile_new(run->device, tape, NULL, NULL, trace) : NULL;
-    Batch batch = batch_new(run->device, c->global_batch, c->model.T);
-    StepNumbers numbers = step_numbers_new(run->device);
-    MetricsRow row = {.step = first,
-                      .tokens = run->next_window * c->model.T,
-                      .loss = NAN,
-                      .val_loss = NAN,
-                      .lr = NAN,
-                      .grad_norm = NAN,
-                      .step_ms = NAN,
-                      .tokens_per_s = NAN};
+    run->batch = batch_new(run->device, c->global_batch, c->model.T);
+    run->numbers = step_numbers_new(run->device);
+    StepRows rows = {run->device, .read = read_step, run, .write = write_row, run};
+    MetricsRow row = metrics_row(first, run->next_window * c->model.T);
     if (first == 0 || first >= last) /* the second: a finished run is resumed */
         row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch, NULL);
     if (first == 0) checkpoint_set_aside(c->output_dir); /* of an older run, now that this one works */
-    Metrics *metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
+    run->metrics = first ? metrics_resume(c->output_dir, first) : metrics_create(c->output_dir);
     if (first == 0) {
-        metrics_write(metrics, &row);
+        metrics_write(run->metrics, &row);
         if (c->sample_interval) show_sample(run, 0);
     }
     for (int64_t step = first; step < last; step++) {
         double began = now_seconds();
         QueueCounts before = run->device->queue.counts;
         profile_step_begin(profile, step + 1);
-        train_step(run, &batch, tape, &numbers, step, &row);
+        train_step(run, tape, step, &row);
+        bool look = step + 1 == last || step_rows_due(c, step + 1);
+        step_rows_issued(&rows, &row, look); /* waits for this step, or on a GPU for the one before */
         double seconds = now_seconds() - began;
         run->queue = queue_counts_since(&run->device->queue, before);
         profile_step_end(profile);
@@ -148,8 +163,7 @@ static MetricsRow train(Run *run) {
         row.val_loss = NAN;
         if (done || every(c->eval_interval, row.step))
             row.val_loss = evaluate(run->model, run->data, c->eval_windows, c->micro_batch, NULL);
-        metrics_write(metrics, &row);
-        progress_step(run->progress, &row);
+        step_rows_take(&rows, &row, done || look);
         if (every(c->sample_interval, row.step) && !done) show_sample(run, row.step);
         if (every(c->save_interval, row.step) || done)
             snapshot_save(c, run->model, run->optimizer, run->data->tokenizer, run->next_window);
@@ -158,10 +172,10 @@ static MetricsRow train(Run *run) {
     }
     profile_delete(profile);
     trace_close(trace);
-    step_numbers_free(&numbers);
-    batch_free(&batch);
+    step_numbers_free(&run->numbers);
+    batch_free(&run->batch);
     tape_delete(tape);
-    metrics_close(metrics);
+    metrics_close(run->metrics);
     return row;
 }
 

@@ -66,7 +66,10 @@ double timed_step(Timed *t) {
     step_clip(&t->numbers, optimizer, &(NormGroups){0}, c->grad_clip);
     profile_phase(t->profile, PHASE_OPTIMIZER);
     optimizer_step(optimizer, schedule_lr(c, t->steps), &t->numbers.clip);
-    step_read(&t->numbers, &t->loss, &t->norm);
+    step_start_read(&t->numbers, t->steps + 1, first);
+    StepResult was = step_read(&t->numbers);
+    t->loss = was.loss;
+    t->norm = was.grad_norm;
 
     profile_step_end(t->profile);
     t->steps++;

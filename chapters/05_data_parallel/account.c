@@ -103,7 +103,8 @@ static void print_time(const Account *a) {
     printf("%-22s %9.3f %8.1f %18s", "step", per_step * sum.seconds, 100 * sum.seconds / whole, "");
     printf(modelled ? "\n" : "  %20.3f\n", per_step * sum.core_seconds);
     if (a->device->backend->stamp && !modelled && !a->trace)
-        printf("these are times of the host, which issues a GPU's work: with --trace they are the GPU's\n");
+        printf("these are times of the host, which issues a GPU's work and waits for it in the rest: with "
+               "--trace they are the GPU's\n");
     free(all);
 }
 

@@ -31,22 +31,22 @@ static double validate(const Run *run, Replica *r) {
     return evaluate(r->model, run->data, c->eval_windows, c->micro_batch, r->comm);
 }
 
+static void read_row(void *trainer, MetricsRow *row) { replica_read(trainer, row); }
+
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
 static MetricsRow train(Run *run, Replica *r) {
     const Config *c = &run->config;
     int64_t first = r->optimizer->step, last = run_last_step(run);
-    MetricsRow row = run_begin(run, first, r->next_window);
+    MetricsRow row = run_begin(run, first, r->next_window, read_row, r);
     if (first == 0 || first >= last)
         row.val_loss = validate(run, r); /* the second: a finished run is resumed */
     run_first_row(run, &row, r->tape);
     r->profile = run->account.profile;
     for (int64_t step = first; step < last; step++) {
-        account_step_begin(&run->account, step + 1);
-        replica_step(r, step, &row);
-        double seconds = account_step_end(&run->account);
+        run_step_begin(run, step + 1);
+        replica_issue(r, step, &row);
+        bool done = run_step_end(run, &row, r->next_window);
 
-        bool done = run_done(run, step + 1);
-        run_fill_row(run, &row, step + 1, r->next_window, seconds);
         row.val_loss = done || run_every(c->eval_interval, row.step) ? validate(run, r) : NAN;
         run_row(run, &row, done);
         if (run_speaks(run) && (done || run_every(c->save_interval, row.step)))

@@ -29,7 +29,7 @@ void replica_delete(Replica *r) {
     free(r);
 }
 
-void replica_step(Replica *r, int64_t step, MetricsRow *row) {
+void replica_issue(Replica *r, int64_t step, MetricsRow *row) {
     const Config *c = &r->config;
     profile_phase(r->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
@@ -62,11 +62,24 @@ void replica_step(Replica *r, int64_t step, MetricsRow *row) {
     profile_phase(r->profile, PHASE_OPTIMIZER);
     row->lr = schedule_lr(c, step);
     optimizer_step(r->optimizer, row->lr, &r->numbers.clip);
-    step_read(&r->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
-    Pass pass = {.training = true, .first_sample = first};
-    check_finite(r->model, &r->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm, r->comm);
+    step_start_read(&r->numbers, step + 1, r->next_window);
     profile_phase(r->profile, PHASE_NONE);
     r->next_window += c->global_batch;
+}
+
+void replica_read(Replica *r, MetricsRow *row) {
+    const Config *c = &r->config;
+    StepResult was = step_read(&r->numbers); /* until here nobody has waited */
+    row->loss = was.loss;
+    row->grad_norm = was.grad_norm;
+    int64_t share = c->num_microbatches * c->micro_batch;
+    Pass pass = {.training = true, .first_sample = was.first_window + r->comm->rank * share};
+    check_finite(r->model, &r->batch, r->data, c->micro_batch, &pass, &was, r->comm);
+}
+
+void replica_step(Replica *r, int64_t step, MetricsRow *row) {
+    replica_issue(r, step, row);
+    replica_read(r, row);
 }
 
 static void broadcast(Replica *r, const Tensor *t) {

@@ -29,8 +29,14 @@ typedef struct {
 Replica *replica_new(const Config *config, Comm *comm, Device *device, const Dataset *data);
 void replica_delete(Replica *r);
 
-/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the same on every device. */
+/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
+ * same on every device. */
 void replica_step(Replica *r, int64_t step, MetricsRow *row);
+/* ... in two halves. The device has the step, and the row its lr: */
+void replica_issue(Replica *r, int64_t step, MetricsRow *row);
+/* ... and the host waits for its loss and norm. Another step may have been issued since. Ends the program where they are not
+ * finite. */
+void replica_read(Replica *r, MetricsRow *row);
 
 /* Weights and moments of rank 0, the steps that were made and the windows they took, for everyone: rank 0 has read a checkpoint. */
 void replica_broadcast(Replica *r);

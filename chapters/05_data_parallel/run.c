@@ -97,19 +97,22 @@ int64_t run_last_step(const Run *run) {
     return c->stop_at_step ? c->stop_at_step : c->max_steps;
 }
 
-MetricsRow run_begin(Run *run, int64_t step, int64_t next_window) {
+static void write_row(void *context, const MetricsRow *row) {
+    Run *run = context;
+    if (!run_speaks(run)) return;
+    metrics_write(run->metrics, row);
+    progress_step(run->progress, row);
+}
+
+MetricsRow run_begin(Run *run, int64_t step, int64_t next_window,
+                     void (*read)(void *trainer, MetricsRow *row), void *trainer) {
     interrupt_install();
-    run->first = step;
+    run->first = run->step = step;
+    run->rows = (StepRows){
+        .device = run->job.device, .read = read, .trainer = trainer, .write = write_row, .context = run};
     run->began = now_seconds();
     run->progress = progress_start(stdout, step, run_last_step(run), run->config.log_interval);
-    return (MetricsRow){.step = step,
-                        .tokens = next_window * run->config.model.T,
-                        .loss = NAN,
-                        .val_loss = NAN,
-                        .lr = NAN,
-                        .grad_norm = NAN,
-                        .step_ms = NAN,
-                        .tokens_per_s = NAN};
+    return metrics_row(step, next_window * run->config.model.T);
 }
 
 void run_first_row(Run *run, const MetricsRow *row, Tape *tape) {
@@ -121,20 +124,29 @@ void run_first_row(Run *run, const MetricsRow *row, Tape *tape) {
     if (run->first == 0) metrics_write(run->metrics, row);
 }
 
-bool run_done(const Run *run, int64_t step) {
-    bool asked = job_interrupted(run->job.world);
-    return asked || step == run_last_step(run);
+bool run_every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
+
+/* Somebody needs the step's numbers before the next one is issued. */
+static bool looked_at(const Run *run) {
+    return run->step == run_last_step(run) || step_rows_due(&run->config, run->step);
 }
 
-void run_fill_row(const Run *run, MetricsRow *row, int64_t step, int64_t next_window, double seconds) {
+void run_step_begin(Run *run, int64_t step) {
+    run->step = step;
+    account_step_begin(&run->account, step);
+}
+
+bool run_step_end(Run *run, MetricsRow *row, int64_t next_window) {
     const Config *c = &run->config;
-    row->step = step;
+    step_rows_issued(&run->rows, row, looked_at(run));
+    double seconds = account_step_end(&run->account);
+    row->step = run->step;
     row->tokens = next_window * c->model.T;
     row->step_ms = 1e3 * seconds;
     row->tokens_per_s = (double)(c->global_batch * c->model.T) / seconds;
+    bool asked = job_interrupted(run->job.world);
+    return asked || run->step == run_last_step(run);
 }
-
-bool run_every(int64_t interval, int64_t step) { return interval > 0 && step % interval == 0; }
 
 void run_save(Run *run, Saver *saver, int64_t step, int64_t next_window, bool done) {
     if (!done && !run_every(run->config.save_interval, step)) return;
@@ -144,11 +156,9 @@ void run_save(Run *run, Saver *saver, int64_t step, int64_t next_window, bool do
     run->saves++;
 }
 
-void run_row(Run *run, const MetricsRow *row, bool done) {
-    if (!run_speaks(run)) return;
-    metrics_write(run->metrics, row);
-    progress_step(run->progress, row);
-    if (run_every(run->config.log_interval, row->step) && !done) draw_loss(run, true);
+void run_row(Run *run, MetricsRow *row, bool done) {
+    step_rows_take(&run->rows, row, done || looked_at(run));
+    if (run_speaks(run) && run_every(run->config.log_interval, row->step) && !done) draw_loss(run, true);
 }
 
 void run_sample(const Run *run, int64_t step, const Str *text, bool ended) {

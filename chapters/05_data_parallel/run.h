@@ -12,6 +12,7 @@
 #include "common/run/memory_ahead.h"
 #include "common/run/progress.h"
 #include "common/run/saver.h"
+#include "common/run/step_rows.h"
 
 typedef struct {
     const char *chapter, *title; /* of its report; of the picture of its loss */
@@ -23,11 +24,12 @@ typedef struct {
     Mesh mesh;
     int64_t parameters, matmul_parameters; /* of the whole model */
     double flops_per_token, peak_gflops;
-    int64_t first;          /* the step it begins at */
+    int64_t first, step;    /* the step it begins at; the one it is at */
     double began;           /* by the time of this machine */
     double bytes_per_token; /* of the targets that are evaluated; from run_end on */
     Metrics *metrics;       /* NULL: another rank writes */
     Progress *progress;
+    StepRows rows;
     Account account;
     int64_t saves; /* run_save: how often, and for how long training has stood still for it */
     double save_seconds;
@@ -52,22 +54,25 @@ void run_take_folder(const Run *run);
 /* The mesh, then device, model, data and batch. Measures the peak. */
 void run_print_banner(Run *run);
 
-/* ---- the steps: of run.account, account_step_begin and account_step_end; then run_done, run_fill_row, run_row ---- */
+/* ---- the steps: run_step_begin, the trainer issues one, run_step_end; then run_row and what else is due ---- */
 
 /* Training begins at step `step`, with training window next_window: Ctrl-C is heard from here on. The row is that of this
- * step, in which nothing has been measured yet. */
-MetricsRow run_begin(Run *run, int64_t step, int64_t next_window);
+ * step, in which nothing has been measured yet. read: fills loss and norm of the first step that `trainer` has issued and not
+ * read (step_rows.h). */
+MetricsRow run_begin(Run *run, int64_t step, int64_t next_window,
+                     void (*read)(void *trainer, MetricsRow *row), void *trainer);
 /* What was measured before the first step; the account begins. A new run sets aside the checkpoints of an older one, now that
  * this one works. tape: of the steps. */
 void run_first_row(Run *run, const MetricsRow *row, Tape *tape);
 /* The step after which the run ends, when nobody asks before. */
 int64_t run_last_step(const Run *run);
-/* Was this step the last one, or has somebody asked? */
-bool run_done(const Run *run, int64_t step);
-/* Step, tokens and speed. next_window: behind it; seconds: of the step. */
-void run_fill_row(const Run *run, MetricsRow *row, int64_t step, int64_t next_window, double seconds);
-/* The row to loss.csv and to the eye, and the curve anew. */
-void run_row(Run *run, const MetricsRow *row, bool done);
+/* Step 1 is the first. */
+void run_step_begin(Run *run, int64_t step);
+/* The step is issued: fills step, tokens and speed of the row; loss and norm too, where somebody looks. next_window: behind the
+ * step. Was it the last one, or has somebody asked for an end? */
+bool run_step_end(Run *run, MetricsRow *row, int64_t next_window);
+/* The row to loss.csv and to the eye, when it is complete, and the curve anew. */
+void run_row(Run *run, MetricsRow *row, bool done);
 /* Text by the model as it is after this step; ended: by the model itself. */
 void run_sample(const Run *run, int64_t step, const Str *text, bool ended);
 /* An interval has passed; 0: never. */

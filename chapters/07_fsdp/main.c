@@ -40,23 +40,23 @@ static double validate(const Run *run, Sharded *s) {
     return evaluate(s->model, run->data, c->eval_windows, c->micro_batch, s->comm);
 }
 
+static void read_row(void *trainer, MetricsRow *row) { sharded_read(trainer, row); }
+
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
 static MetricsRow train(Run *run, Sharded *s, MemoryPlot *memory, Saver *saver) {
     const Config *c = &run->config;
     int64_t first = s->optimizer->step, last = run_last_step(run);
-    MetricsRow row = run_begin(run, first, s->next_window);
+    MetricsRow row = run_begin(run, first, s->next_window, read_row, s);
     if (first == 0 || first >= last) row.val_loss = validate(run, s);
     run_first_row(run, &row, s->tape);
     s->profile = run->account.profile;
     for (int64_t step = first; step < last; step++) {
-        account_step_begin(&run->account, step + 1);
+        run_step_begin(run, step + 1);
         memory_plot_begin(memory);
-        sharded_step(s, step, &row);
+        sharded_issue(s, step, &row);
         memory_plot_hold(memory);
-        double seconds = account_step_end(&run->account);
+        bool done = run_step_end(run, &row, s->next_window);
 
-        bool done = run_done(run, step + 1);
-        run_fill_row(run, &row, step + 1, s->next_window, seconds);
         row.val_loss = done || run_every(c->eval_interval, row.step) ? validate(run, s) : NAN;
         run_row(run, &row, done);
         run_save(run, saver, row.step, s->next_window, done); /* every device writes its parts */

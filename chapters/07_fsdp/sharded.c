@@ -65,7 +65,7 @@ void sharded_delete(Sharded *s) {
     free(s);
 }
 
-void sharded_step(Sharded *s, int64_t step, MetricsRow *row) {
+void sharded_issue(Sharded *s, int64_t step, MetricsRow *row) {
     const Config *c = &s->config;
     profile_phase(s->profile, PHASE_DATA);
     int64_t share = c->num_microbatches * c->micro_batch;
@@ -101,11 +101,29 @@ void sharded_step(Sharded *s, int64_t step, MetricsRow *row) {
     optimizer_step(s->optimizer, row->lr, &s->numbers.clip); /* of this device's shard */
     profile_phase(s->profile, PHASE_REDUCE);
     fsdp_updated(s->fsdp);
-    step_read(&s->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
+    step_start_read(&s->numbers, step + 1, s->next_window);
     profile_phase(s->profile, PHASE_NONE);
-    Pass pass = {.training = true, .first_sample = first};
-    check_finite(s->model, &s->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm, s->comm);
     s->next_window += c->global_batch;
+}
+
+StepResult sharded_result(Sharded *s, MetricsRow *row) {
+    StepResult was = step_read(&s->numbers); /* until here nobody has waited */
+    row->loss = was.loss;
+    row->grad_norm = was.grad_norm;
+    return was;
+}
+
+void sharded_read(Sharded *s, MetricsRow *row) {
+    const Config *c = &s->config;
+    StepResult was = sharded_result(s, row);
+    int64_t share = c->num_microbatches * c->micro_batch;
+    Pass pass = {.training = true, .first_sample = was.first_window + s->comm->rank * share};
+    check_finite(s->model, &s->batch, s->data, c->micro_batch, &pass, &was, s->comm);
+}
+
+void sharded_step(Sharded *s, int64_t step, MetricsRow *row) {
+    sharded_issue(s, step, row);
+    sharded_read(s, row);
 }
 
 Parts sharded_parts(const Sharded *s) {

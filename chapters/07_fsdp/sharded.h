@@ -42,6 +42,13 @@ void sharded_delete(Sharded *s);
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
  * same on every device. */
 void sharded_step(Sharded *s, int64_t step, MetricsRow *row);
+/* ... in two halves. The device has the step, and the row its lr: */
+void sharded_issue(Sharded *s, int64_t step, MetricsRow *row);
+/* ... and the host waits for its loss and norm. Another step may have been issued since. Ends the program where they are not
+ * finite. */
+void sharded_read(Sharded *s, MetricsRow *row);
+/* ... without a look at them, for a caller whose step is another. */
+StepResult sharded_result(Sharded *s, MetricsRow *row);
 
 /* What this device holds, for saver_new and snapshot_load_parts, which all of comm call. What was loaded is what
  * this device updates: fsdp_updated gives it to the others, and next_window is the caller's to set. */

@@ -90,7 +90,7 @@ static NormGroups norm_groups(const Sliced *s) {
                         .slices = mesh->size[MESH_TENSOR] > 1 ? mesh->axis[MESH_TENSOR] : NULL};
 }
 
-void sliced_step(Sliced *s, int64_t step, MetricsRow *row) {
+void sliced_issue(Sliced *s, int64_t step, MetricsRow *row) {
     Sharded *own = s->own;
     const Config *c = &own->config;
     CommCount before[COMM_KINDS];
@@ -105,16 +105,25 @@ void sliced_step(Sliced *s, int64_t step, MetricsRow *row) {
     optimizer_step(own->optimizer, row->lr, &own->numbers.clip);
     profile_phase(own->profile, PHASE_REDUCE);
     fsdp_updated(own->fsdp);
-    step_read(&own->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
+    step_start_read(&own->numbers, step + 1, own->next_window);
     profile_phase(own->profile, PHASE_NONE);
-    Pass pass = {.training = true,
-                 .first_sample = own->next_window +
-                                 s->mesh->coordinate[MESH_DATA] * c->num_microbatches * c->micro_batch};
-    pass = tensor_parallel_pass(s->tp, &c->model, pass);
-    check_finite(own->model, &own->batch, c->micro_batch, &pass, step + 1, row->loss, row->grad_norm,
-                 s->mesh->world);
     own->next_window += c->global_batch;
     comm_counts_since(s->mesh->axis[MESH_TENSOR], before, s->along_tensor);
+}
+
+void sliced_read(Sliced *s, MetricsRow *row) {
+    Sharded *own = s->own;
+    const Config *c = &own->config;
+    StepResult was = sharded_result(own, row);
+    int64_t share = c->num_microbatches * c->micro_batch;
+    Pass pass = {.training = true, .first_sample = was.first_window + s->mesh->coordinate[MESH_DATA] * share};
+    pass = tensor_parallel_pass(s->tp, &c->model, pass);
+    check_finite(own->model, &own->batch, own->data, c->micro_batch, &pass, &was, s->mesh->world);
+}
+
+void sliced_step(Sliced *s, int64_t step, MetricsRow *row) {
+    sliced_issue(s, step, row);
+    sliced_read(s, row);
 }
 
 double sliced_evaluate(Sliced *s) {

@@ -33,6 +33,11 @@ void sliced_delete(Sliced *s);
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
  * same on every device. */
 void sliced_step(Sliced *s, int64_t step, MetricsRow *row);
+/* ... in two halves. The device has the step, and the row its lr: */
+void sliced_issue(Sliced *s, int64_t step, MetricsRow *row);
+/* ... and the host waits for its loss and norm. Another step may have been issued since. Ends the program where they are not
+ * finite. */
+void sliced_read(Sliced *s, MetricsRow *row);
 
 /* The mean loss over the validation windows: a share for each coordinate along `data`. */
 double sliced_evaluate(Sliced *s);

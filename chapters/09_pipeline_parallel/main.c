@@ -36,23 +36,23 @@ static void show_sample(Run *run, Staged *s, int64_t step) {
     str_free(&text);
 }
 
+static void read_row(void *trainer, MetricsRow *row) { staged_read(trainer, row); }
+
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
 static MetricsRow train(Run *run, Staged *s, Saver *saver, StepPictures *pictures) {
     const Config *c = &run->config;
     int64_t first = s->own->optimizer->step, last = run_last_step(run);
-    MetricsRow row = run_begin(run, first, s->own->next_window);
+    MetricsRow row = run_begin(run, first, s->own->next_window, read_row, s);
     if (first == 0 || first >= last) row.val_loss = staged_evaluate(s);
     run_first_row(run, &row, s->own->tape);
     staged_watch(s, run->account.profile);
     for (int64_t step = first; step < last; step++) {
-        account_step_begin(&run->account, step + 1);
+        run_step_begin(run, step + 1);
         step_pictures_begin(pictures);
-        staged_step(s, step, &row);
+        staged_issue(s, step, &row);
         step_pictures_end(pictures);
-        double seconds = account_step_end(&run->account);
+        bool done = run_step_end(run, &row, s->own->next_window);
 
-        bool done = run_done(run, step + 1);
-        run_fill_row(run, &row, step + 1, s->own->next_window, seconds);
         row.val_loss = done || run_every(c->eval_interval, row.step) ? staged_evaluate(s) : NAN;
         run_row(run, &row, done);
         if (c->sample_interval && (done || run_every(c->sample_interval, row.step)))

@@ -92,14 +92,14 @@ void staged_watch(Staged *s, Profile *profile) {
 /* ---- a step ---- */
 
 /* By the coordinate along `data`: the stages of a pipeline work on the same windows. */
-static int64_t first_window(const Staged *s) {
+static int64_t first_window(const Staged *s, int64_t of_all) {
     const Config *c = &s->own->config;
-    return s->own->next_window + s->mesh->coordinate[MESH_DATA] * c->num_microbatches * c->micro_batch;
+    return of_all + s->mesh->coordinate[MESH_DATA] * c->num_microbatches * c->micro_batch;
 }
 
-void staged_gradient(Staged *s) {
+/* Forward and backward of all micro-batches, the first of which begins with window `first`. */
+static void run_pipeline(Staged *s, int64_t first) {
     Sharded *own = s->own;
-    int64_t first = first_window(s);
     profile_phase(own->profile, PHASE_DATA);
     /* the first stage reads the tokens, the last one the targets, and those in between nothing */
     if (s->embeds || s->heads) batch_load(&own->batch, own->data, SPLIT_TRAIN, first);
@@ -108,7 +108,11 @@ void staged_gradient(Staged *s) {
     step_begin(&own->numbers, s->heads ? &own->batch : NULL, s->mesh->axis[MESH_DATA]);
     fsdp_begin(own->fsdp);
     pipeline_step(s->pipeline, &own->batch, first, &own->numbers.seed);
+}
 
+void staged_gradient(Staged *s) {
+    Sharded *own = s->own;
+    run_pipeline(s, first_window(s, own->next_window));
     profile_phase(own->profile, PHASE_REDUCE);
     fsdp_finish(own->fsdp); /* the sum along `data` */
     Params *updated = fsdp_params(own->fsdp);
@@ -129,18 +133,16 @@ static NormGroups norm_groups(const Staged *s) {
 }
 
 /* Ends the program when they are not finite: all run the step once more, and the first op that went wrong is named. */
-static void check_finite_in_stages(Staged *s, int64_t step, double loss, double norm) {
-    if (isfinite(loss) && isfinite(norm)) return;
-    Sharded *own = s->own;
+static void check_finite_in_stages(Staged *s, const StepResult *was) {
+    if (step_is_finite(was)) return;
     NotFinite found = {0};
-    not_finite_prepare(own->model);
+    not_finite_prepare(s->own->model);
     pipeline_seek(s->pipeline, &found);
-    fsdp_begin(own->fsdp);
-    pipeline_step(s->pipeline, &own->batch, first_window(s), &own->numbers.seed);
-    not_finite_fail(&found, step, loss, norm, s->mesh->world);
+    run_pipeline(s, first_window(s, was->first_window));
+    not_finite_fail(&found, was, s->mesh->world);
 }
 
-void staged_step(Staged *s, int64_t step, MetricsRow *row) {
+void staged_issue(Staged *s, int64_t step, MetricsRow *row) {
     Sharded *own = s->own;
     const Config *c = &own->config;
     CommCount before[COMM_KINDS];
@@ -155,11 +157,20 @@ void staged_step(Staged *s, int64_t step, MetricsRow *row) {
     optimizer_step(own->optimizer, row->lr, &own->numbers.clip);
     profile_phase(own->profile, PHASE_REDUCE);
     fsdp_updated(own->fsdp);
-    step_read(&own->numbers, &row->loss, &row->grad_norm); /* until here nobody has waited */
+    step_start_read(&own->numbers, step + 1, own->next_window);
     profile_phase(own->profile, PHASE_NONE);
-    check_finite_in_stages(s, step + 1, row->loss, row->grad_norm);
     own->next_window += c->global_batch;
     comm_counts_since(s->mesh->axis[MESH_PIPE], before, s->along_pipe);
+}
+
+void staged_read(Staged *s, MetricsRow *row) {
+    StepResult was = sharded_result(s->own, row);
+    check_finite_in_stages(s, &was);
+}
+
+void staged_step(Staged *s, int64_t step, MetricsRow *row) {
+    staged_issue(s, step, row);
+    staged_read(s, row);
 }
 
 /* ---- forward alone ---- */

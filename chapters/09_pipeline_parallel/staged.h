@@ -41,6 +41,11 @@ void staged_watch(Staged *s, Profile *profile);
 /* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
  * same on every device. */
 void staged_step(Staged *s, int64_t step, MetricsRow *row);
+/* ... in two halves. The device has the step, and the row its lr: */
+void staged_issue(Staged *s, int64_t step, MetricsRow *row);
+/* ... and the host waits for its loss and norm. Another step may have been issued since. Ends the program where they are not
+ * finite. */
+void staged_read(Staged *s, MetricsRow *row);
 /* The first half of it: gradients are complete, and not clipped; the mean loss is among own->numbers. */
 void staged_gradient(Staged *s);
 

@@ -34,24 +34,27 @@ static void show_sample(Run *run, Trainer *t, int64_t step) {
     str_free(&text);
 }
 
+static void read_row(void *trainer, MetricsRow *row) {
+    const Trainer *t = trainer;
+    staged_read(t->staged, row);
+}
+
 /* Trains up to the last step, or until Ctrl-C; returns the last row, whose val_loss is that of the trained model. */
 static MetricsRow train(Run *run, Trainer *t, Saver *saver, StepPictures *pictures) {
     const Config *c = &run->config;
     Sharded *own = t->staged->own;
     int64_t first = own->optimizer->step, last = run_last_step(run);
-    MetricsRow row = run_begin(run, first, own->next_window);
+    MetricsRow row = run_begin(run, first, own->next_window, read_row, t);
     if (first == 0 || first >= last) row.val_loss = trainer_evaluate(t);
     run_first_row(run, &row, own->tape);
     staged_watch(t->staged, run->account.profile);
     for (int64_t step = first; step < last; step++) {
-        account_step_begin(&run->account, step + 1);
+        run_step_begin(run, step + 1);
         step_pictures_begin(pictures);
-        trainer_step(t, step, &row);
+        trainer_issue(t, step, &row);
         step_pictures_end(pictures);
-        double seconds = account_step_end(&run->account);
+        bool done = run_step_end(run, &row, own->next_window);
 
-        bool done = run_done(run, step + 1);
-        run_fill_row(run, &row, step + 1, own->next_window, seconds);
         row.val_loss = done || run_every(c->eval_interval, row.step) ? trainer_evaluate(t) : NAN;
         run_row(run, &row, done);
         if (c->sample_interval && (done || run_every(c->sample_interval, row.step)))

@@ -66,15 +66,20 @@ static void read_axes(const Trainer *t, AxisCost *costs) {
     }
 }
 
-void trainer_step(Trainer *t, int64_t step, MetricsRow *row) {
+void trainer_issue(Trainer *t, int64_t step, MetricsRow *row) {
     AxisCost before[MESH_AXES];
     read_axes(t, before);
-    staged_step(t->staged, step, row);
+    staged_issue(t->staged, step, row);
     for (int axis = 0; axis < MESH_AXES; axis++) {
         const Comm *comm = t->staged->mesh->axis[axis];
         t->along[axis].seconds = comm->seconds - before[axis].seconds;
         comm_counts_since(comm, before[axis].counts, t->along[axis].counts);
     }
+}
+
+void trainer_step(Trainer *t, int64_t step, MetricsRow *row) {
+    trainer_issue(t, step, row);
+    staged_read(t->staged, row);
 }
 
 const char *trainer_drift(const Trainer *t) {

@@ -40,9 +40,11 @@ Trainer *trainer_new(const Config *config, const Mesh *mesh, const Plan *plan, D
                      const Dataset *data);
 void trainer_delete(Trainer *t);
 
-/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the same
- * on every device. */
+/* The step-th step, on the next global batch. Fills loss (the mean over the global batch), lr and grad_norm of the row: the
+ * same on every device. */
 void trainer_step(Trainer *t, int64_t step, MetricsRow *row);
+/* ... in two halves. The device has the step, and the row its lr; staged_read has the rest. */
+void trainer_issue(Trainer *t, int64_t step, MetricsRow *row);
 
 /* NULL, or the name of a parameter of which devices that should hold the same bits do not: along `data`, along `tensor`, or the
  * two ends of a pipeline. Every rank calls it. */

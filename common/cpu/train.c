@@ -62,7 +62,7 @@ void cpu_sum(Queue *q, const Tensor *x, Tensor *total) {
 void cpu_clip(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm, Tensor *clip) {
     (void)q;
     double length = sqrt(*number(squares));
-    bool finite = isfinite(length) && isfinite(*number(loss));
+    bool finite = isfinite(length) && isfinite(*number(loss)) && isfinite(*number(clip));
     *number(norm) = length;
     *number(clip) = finite ? clip_factor(length, limit) : NAN;
 }

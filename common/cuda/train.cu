@@ -116,7 +116,7 @@ __global__ void clip_kernel(const double *squares, const double *loss, double li
     double length = sqrt(*squares),
            factor = limit > 0 && length > limit ? limit / length : 1; /* clip_factor */
     *norm = length;
-    *clip = isfinite(length) && isfinite(*loss) ? factor : (double)NAN;
+    *clip = isfinite(length) && isfinite(*loss) && isfinite(*clip) ? factor : (double)NAN;
 }
 
 extern "C" void cuda_clip(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm,

@@ -1,58 +1,66 @@
 #include "common/model/batch.h"
 
-#include "common/model/not_finite.h"
-
-#include <math.h>
 #include <stdlib.h>
 
 Batch batch_new(Device *device, int64_t rows, int64_t T) {
     Batch b = {.ids = tensor_new(device, MEMORY_ACTIVATIONS, "batch.ids", TYPE_I32, SHAPE(rows, T)),
                .targets = tensor_new(device, MEMORY_ACTIVATIONS, "batch.targets", TYPE_I32, SHAPE(rows, T))};
     b.ids.constant = b.targets.constant = true;
-    b.host_real = device_pin(device, (int64_t)sizeof *b.host_real + 2 * tensor_bytes(&b.ids));
-    b.host_ids = (int32_t *)(b.host_real + 1);
-    b.host_targets = b.host_ids + rows * T;
-    b.drained = -1;
+    for (int i = 0; i < COUNT_OF(b.sides); i++) {
+        BatchSide *side = &b.sides[i];
+        side->real = device_pin(device, (int64_t)sizeof *side->real + 2 * tensor_bytes(&b.ids));
+        side->ids = (int32_t *)(side->real + 1);
+        side->targets = side->ids + rows * T;
+    }
     return b;
 }
 
-/* Until the device has copied what was loaded. */
-static void wait_for_load(const Batch *b) {
-    Device *device = b->ids.device;
-    if (b->drained == device->queue.drained) device_sync(device, &device->queue);
+/* Until the device has copied what was loaded there. */
+static void wait_for(const Batch *b, BatchSide *side) {
+    device_reach(b->ids.device, side->copied);
+    side->copied = (QueuePoint){0};
 }
 
 void batch_free(Batch *b) {
-    wait_for_load(b);
+    for (int i = 0; i < COUNT_OF(b->sides); i++) {
+        wait_for(b, &b->sides[i]);
+        device_unpin(b->ids.device, b->sides[i].real);
+    }
     tensor_free(&b->ids);
     tensor_free(&b->targets);
-    device_unpin(b->ids.device, b->host_real);
 }
 
 /* The targets of the first `seen` rows are masked. */
 static void load(Batch *b, const Dataset *data, Split split, int64_t first_window, int64_t seen) {
     int64_t rows = tensor_rows(&b->ids), T = tensor_columns(&b->ids);
-    wait_for_load(b);
+    b->side = !b->side;
+    BatchSide *side = &b->sides[b->side];
+    wait_for(b, side);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t r = 0; r < rows; r++) {
         int64_t window = first_window + r;
         if (split == SPLIT_TRAIN && data->train_windows) window %= data->train_windows;
-        data->window(data, split, window, T, b->host_ids + r * T, b->host_targets + r * T);
+        data->window(data, split, window, T, side->ids + r * T, side->targets + r * T);
     }
-    for (int64_t i = 0; i < seen * T; i++) b->host_targets[i] = TARGET_MASKED;
+    for (int64_t i = 0; i < seen * T; i++) side->targets[i] = TARGET_MASKED;
     b->real = 0;
-    for (int64_t i = 0; i < rows * T; i++) b->real += b->host_targets[i] >= 0;
-    *b->host_real = (double)b->real;
-    tensor_start_write(&b->ids, 0, rows * T, b->host_ids);
-    tensor_start_write(&b->targets, 0, rows * T, b->host_targets);
-    b->drained = b->ids.device->queue.drained;
+    for (int64_t i = 0; i < rows * T; i++) b->real += side->targets[i] >= 0;
+    *side->real = (double)b->real;
+    tensor_start_write(&b->ids, 0, rows * T, side->ids);
+    tensor_start_write(&b->targets, 0, rows * T, side->targets);
+    side->copied = device_point(b->ids.device);
 }
 
 void batch_load(Batch *b, const Dataset *data, Split split, int64_t first_window) {
     load(b, data, split, first_window, 0);
 }
 
-void batch_write_tokens(const Batch *b, Tensor *tokens) { tensor_start_write(tokens, 0, 1, b->host_real); }
+void batch_write_tokens(Batch *b, Tensor *tokens) {
+    BatchSide *side = &b->sides[b->side];
+    tensor_start_write(tokens, 0, 1, side->real);
+    device_drop(b->ids.device, side->copied.mark);
+    side->copied = device_point(b->ids.device);
+}
 
 Batch batch_rows(const Batch *b, int64_t first, int64_t rows) {
     int64_t T = tensor_columns(&b->ids);
@@ -124,10 +132,11 @@ double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows
 
 /* ---- a number that is not finite ---- */
 
-void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
-                  double grad_norm, Comm *comm) {
-    if (isfinite(loss) && isfinite(grad_norm)) return;
+void check_finite(Model *model, Batch *batch, const Dataset *data, int64_t rows, const Pass *pass,
+                  const StepResult *was, Comm *comm) {
+    if (step_is_finite(was)) return;
     NotFinite found = {0};
+    batch_load(batch, data, SPLIT_TRAIN, pass->first_sample);
     Tape *tape = tape_new(model->device, true);
     tape->observer = not_finite_observer(&found);
     not_finite_prepare(model);
@@ -143,5 +152,5 @@ void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pa
         tape_backward(tape, model_loss(model, tape, x, &part.targets), &seed);
         tape_reset(tape);
     }
-    not_finite_fail(&found, step, loss, grad_norm, comm);
+    not_finite_fail(&found, was, comm);
 }

@@ -5,23 +5,29 @@
 
 #include "common/comm/comm.h"
 #include "common/data/data.h"
-#include "common/model/model.h"
+#include "common/model/not_finite.h"
+
+/* Where the host makes a batch: pinned, in one piece. */
+typedef struct {
+    double *real;
+    int32_t *ids, *targets;
+    QueuePoint copied; /* the device has taken it from there */
+} BatchSide;
 
 typedef struct {
-    Tensor ids, targets;              /* (rows,T) int32 */
-    int32_t *host_ids, *host_targets; /* where the host makes them: pinned, in one piece with host_real */
-    double *host_real;
-    int64_t real;    /* targets that count: not masked */
-    int64_t drained; /* as the queue had it at the last load: what it was given then may still be under way */
+    Tensor ids, targets; /* (rows,T) int32 */
+    int64_t real;        /* targets that count: not masked */
+    BatchSide sides[2];  /* taken in turn: what was loaded may be on its way while the next is made */
+    int side;            /* that of the last load */
 } Batch;
 
 Batch batch_new(Device *device, int64_t rows, int64_t T);
 void batch_free(Batch *batch);
-/* Rows first_window .. of the split. Issued: the device copies them by itself. Waits where the host has not waited for the
- * device since the last load, which may be on its way still. */
+/* Rows first_window .. of the split. Issued: the device copies them by itself. Waits where the load before the last one may be
+ * on its way still. */
 void batch_load(Batch *batch, const Dataset *data, Split split, int64_t first_window);
 /* tokens (1), TYPE_F64 = real, of a batch that was loaded: likewise issued. */
-void batch_write_tokens(const Batch *batch, Tensor *tokens);
+void batch_write_tokens(Batch *batch, Tensor *tokens);
 /* Rows first .. first + rows - 1 of a batch: a micro-batch. A view: nothing is copied, `real` is not set. */
 Batch batch_rows(const Batch *batch, int64_t first, int64_t rows);
 
@@ -38,11 +44,12 @@ typedef double (*BatchLoss)(void *context, Tape *tape, Batch *batch);
 double evaluate_by(BatchLoss loss, void *context, const Model *model, const Dataset *data, int64_t windows,
                    int64_t rows, Comm *comm);
 
-/* Ends the program when a step's loss or the norm of its gradient is not finite: runs the step's
- * micro-batches of `rows` windows again and names the first op in which such a number appears: "forward of
- * linear 'blocks.0.qkv.weight'". comm: ranks with slices of the batch, which all know the same loss and norm; the first
- * of them that finds the op speaks. */
-void check_finite(Model *model, const Batch *batch, int64_t rows, const Pass *pass, int64_t step, double loss,
-                  double grad_norm, Comm *comm);
+/* Ends the program when a step's loss or the norm of its gradient is not finite: loads its windows from
+ * pass->first_sample on again, runs them in micro-batches of `rows`, and names the first op in which such a number appears:
+ * "forward of linear 'blocks.0.qkv.weight'". A later step may have been issued since: it has changed no weight
+ * (step_numbers.h). comm: ranks with slices of the batch, which all know the same loss and norm; the first of them that finds
+ * the op speaks. */
+void check_finite(Model *model, Batch *batch, const Dataset *data, int64_t rows, const Pass *pass,
+                  const StepResult *was, Comm *comm);
 
 #endif

@@ -64,9 +64,11 @@ static void leave_to_first(Comm *comm, const NotFinite *found) {
     if (!speaks) exit(0);
 }
 
-void not_finite_fail(const NotFinite *found, int64_t step, double loss, double grad_norm, Comm *comm) {
+bool step_is_finite(const StepResult *was) { return isfinite(was->loss) && isfinite(was->grad_norm); }
+
+void not_finite_fail(const NotFinite *found, const StepResult *was, Comm *comm) {
     if (comm) leave_to_first(comm, found);
     fail(1, "try a smaller --learning-rate, or --grad-clip 1",
-         "step %lld: the loss is %g and the norm of its gradient %g; first in the %s", (long long)step,
-         fabs(loss), fabs(grad_norm), found->op ? found->op : "sum over micro-batches");
+         "step %lld: the loss is %g and the norm of its gradient %g; first in the %s", (long long)was->step,
+         fabs(was->loss), fabs(was->grad_norm), found->op ? found->op : "sum over micro-batches");
 }

@@ -6,6 +6,13 @@
 #include "common/comm/comm.h"
 #include "common/model/model.h"
 
+/* What a step was. */
+typedef struct {
+    int64_t step, first_window; /* of the global batch */
+    double loss, grad_norm;
+} StepResult;
+bool step_is_finite(const StepResult *was);
+
 /* Where several passes are under way at once, or on several devices, `now` says how early one device would come to what
  * runs now; the earliest is kept. It may stay 0: then the first is. */
 typedef struct {
@@ -21,7 +28,6 @@ TapeObserver not_finite_observer(NotFinite *found);
 void not_finite_prepare(Model *model);
 /* Ends the program: "step 7: the loss is nan ..; first in the forward of ..". comm: devices that know the same loss and norm
  * all call it; of them the one that has found the earliest speaks, and of several the lowest rank. NULL: this one. */
-_Noreturn void not_finite_fail(const NotFinite *found, int64_t step, double loss, double grad_norm,
-                               Comm *comm);
+_Noreturn void not_finite_fail(const NotFinite *found, const StepResult *was, Comm *comm);
 
 #endif

@@ -12,6 +12,10 @@ struct Metrics {
     char *path;
 };
 
+MetricsRow metrics_row(int64_t step, int64_t tokens) {
+    return (MetricsRow){step, tokens, NAN, NAN, NAN, NAN, NAN, NAN};
+}
+
 /* ---- rows and lines ---- */
 
 /* The shortest decimal that reads back as the same double. */

@@ -15,6 +15,9 @@ typedef struct {
     double loss, val_loss, lr, grad_norm, step_ms, tokens_per_s;
 } MetricsRow;
 
+/* Nothing is measured yet. */
+MetricsRow metrics_row(int64_t step, int64_t tokens);
+
 /* ---- writing ---- */
 
 typedef struct Metrics Metrics;

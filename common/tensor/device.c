@@ -132,7 +132,7 @@ void device_write(Device *device, void *to, const void *from, int64_t bytes) {
 void device_read(Device *device, void *to, const void *from, int64_t bytes) {
     device->queue.counts.bytes_to_host += bytes;
     device->queue.counts.synchronisations++;
-    device->queue.drained++;
+    device->queue.reached = device->queue.points;
     device->backend->read(&device->queue, to, from, bytes);
 }
 
@@ -203,8 +203,23 @@ void device_drop(const Device *device, void *mark) {
 
 void device_sync(const Device *device, Queue *q) {
     q->counts.synchronisations++;
-    q->drained++;
+    q->reached = q->points;
     if (device->backend->sync) device->backend->sync(q);
+}
+
+QueuePoint device_point(Device *device) {
+    Queue *q = &device->queue;
+    return (QueuePoint){device_mark(device, q), ++q->points};
+}
+
+void device_reach(Device *device, QueuePoint point) {
+    Queue *q = &device->queue;
+    if (point.number <= q->reached) {
+        device_drop(device, point.mark);
+        return;
+    }
+    q->reached = point.number;
+    device_wait(device, q, point.mark);
 }
 
 void *device_stamp(const Device *device, Queue *q) {

@@ -52,7 +52,8 @@ typedef struct {
         *dry;     /* nothing is done, and the scratch of these is taken (dry_device.h); NULL: it is */
     void *stream; /* the backend's own */
     QueueCounts counts;
-    int64_t drained; /* how often the host has waited until all was done */
+    int64_t points,
+        reached; /* how many device_point has given, and up to which of them the host has waited */
 } Queue;
 
 /* A kind of device: its memory, and what its queues do besides kernels. Addresses named `to` and `from` are on the device
@@ -168,6 +169,14 @@ void device_after(const Device *device, Queue *q, void *mark);
 void device_wait(const Device *device, Queue *q, void *mark); /* a synchronisation, which counts for q */
 void device_sync(const Device *device, Queue *q);             /* likewise */
 void device_drop(const Device *device, void *mark);           /* nobody of the host's waits for it */
+/* A point in the work of the device's own queue that the host will wait for: it goes once to device_reach, which waits, unless
+ * the host has waited for a later one meanwhile. A CPU counts as a GPU would wait. */
+typedef struct {
+    void *mark;
+    int64_t number; /* 0: none, which nobody need wait for */
+} QueuePoint;
+QueuePoint device_point(Device *device);
+void device_reach(Device *device, QueuePoint point);
 /* A point in q's work whose time is asked for later; NULL where device->stamps is not set. It goes once to device_stamped: the
  * time when it was passed, on the clock of now_seconds. The host waits for that, and no count knows of it: who asks when it has
  * waited for later work anyway does not wait. */

@@ -148,7 +148,7 @@ typedef struct Kernels {
     /* total = x[0] + x[1] + .., in one order; x (n), n may be 0 */
     void (*sum)(Queue *q, const Tensor *x, Tensor *total);
     /* norm = sqrt(squares); clip = the factor that brings a gradient of this norm down to `limit` (clip_factor). NaN where
-     * the loss or the norm is not finite: then nothing is updated. */
+     * the loss or the norm is not finite, and from then on: nothing more is updated, whoever looks how late. */
     void (*clip)(Queue *q, const Tensor *squares, const Tensor *loss, double limit, Tensor *norm,
                  Tensor *clip);
 

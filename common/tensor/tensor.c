@@ -89,6 +89,11 @@ void tensor_start_write(Tensor *t, int64_t first, int64_t count, const void *fro
     if (count) device_start_write(t->device, to, from, count * element_bytes(t->type));
 }
 
+void tensor_start_read(const Tensor *t, int64_t first, int64_t count, void *to) {
+    const char *from = address_of(t, first, count);
+    if (count) device_start_read(t->device, to, from, count * element_bytes(t->type));
+}
+
 void *tensor_to_host(const Tensor *t) {
     void *elements = xmalloc((size_t)tensor_bytes(t));
     tensor_read(t, 0, tensor_count(t), elements);

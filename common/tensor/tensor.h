@@ -94,6 +94,8 @@ void tensor_read(const Tensor *t, int64_t first, int64_t count, void *to);
 void tensor_write(Tensor *t, int64_t first, int64_t count, const void *from);
 /* ... from pinned memory (device_pin), which stays as it is until the host has waited for the device: nobody waits here. */
 void tensor_start_write(Tensor *t, int64_t first, int64_t count, const void *from);
+/* ... into pinned memory, which holds them when a point behind it is reached (device_point). */
+void tensor_start_read(const Tensor *t, int64_t first, int64_t count, void *to);
 /* All of its elements, in memory of the host's own; the caller frees it. */
 void *tensor_to_host(const Tensor *t);
 /* Of its elements and of `seed`: XXH64. */
