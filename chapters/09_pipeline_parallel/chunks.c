@@ -40,11 +40,11 @@ static Tensor *forward(const Chunks *c, Tape *tape, Tensor *ids, const Pass *pas
 
 /* ---- evaluation: the stage with the head knows the loss, and the others add 0 ---- */
 
-static double batch_loss(void *context, Tape *tape, Batch *batch) {
+static const Tensor *batch_loss(void *context, Tape *tape, Batch *batch) {
     const Chunks *c = context;
     Pass pass = {0};
     Tensor *x = forward(c, tape, &batch->ids, &pass);
-    return x ? tensor_scalar(model_loss(c->model, tape, x, &batch->targets)) : 0;
+    return x ? model_loss(c->model, tape, x, &batch->targets) : NULL;
 }
 
 double chunks_evaluate(Chunks *c, const Dataset *data, int64_t windows, int64_t rows) {

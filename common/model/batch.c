@@ -1,5 +1,7 @@
 #include "common/model/batch.h"
 
+#include "common/tensor/kernels.h"
+
 #include <stdlib.h>
 
 Batch batch_new(Device *device, int64_t rows, int64_t T) {
@@ -75,55 +77,61 @@ void model_fit_vocabulary(ModelConfig *model, const Dataset *data) {
                 data->name, (long long)data->vocab_size - 1);
 }
 
-/* Of `rows` windows from `first` on, of `windows`: the sum of their losses, and how many tokens count. */
-typedef struct {
-    double loss, tokens;
-} Part;
-
-static Part evaluate_part(BatchLoss loss, void *context, const Dataset *data, Tape *tape, Batch *batch,
-                          int64_t first, int64_t windows) {
+/* Issued: `rows` windows from `first` on, of `windows`. The sum of their losses goes to `sum`, on the device; NULL: nobody
+ * wants it. Returns how many tokens count. */
+static int64_t evaluate_part(BatchLoss loss, void *context, const Dataset *data, Tape *tape, Batch *batch,
+                             int64_t first, int64_t windows, Tensor *sum) {
     int64_t rows = tensor_rows(&batch->ids);
     int64_t at = min64(first, windows - rows); /* the last batch starts early, to be a full one */
     load(batch, data, SPLIT_VALIDATION, at, first - at);
-    Part part = {loss(context, tape, batch), (double)batch->real};
+    const Tensor *mine = loss(context, tape, batch);
+    if (mine && sum) sum->device->kernels->copy(&sum->device->queue, mine, sum);
     tape_reset(tape);
-    return part;
+    return batch->real;
 }
 
 double evaluate_by(BatchLoss loss, void *context, const Model *model, const Dataset *data, int64_t windows,
                    int64_t rows, Comm *comm) {
+    Device *device = model->device;
     int64_t T = model->config.T, all = data->validation_windows(data, T);
     if (windows == 0 || windows > all) windows = all;
-    int64_t count = ceil_div(windows, rows);
-    Tape *tape = tape_new(model->device, false);
-    Batch batch = batch_new(model->device, min64(rows, windows), T);
-    Part *parts = xcalloc((size_t)count, sizeof *parts), sum = {0, 0};
-    int64_t ranks = comm ? comm->size : 1;
+    int64_t count = ceil_div(windows, rows), ranks = comm ? comm->size : 1;
+    Tape *tape = tape_new(device, false);
+    Batch batch = batch_new(device, min64(rows, windows), T);
+    Tensor losses = tensor_new(device, MEMORY_ACTIVATIONS, "losses", TYPE_F64, SHAPE(count));
+    device->kernels->zero(&device->queue, &losses);
+    double *parts = xcalloc(2 * (size_t)count, sizeof *parts), *tokens = parts + count;
     /* all make as many passes: they may gather weights together */
     for (int64_t k = 0; k < count; k += ranks) {
         int64_t i = k + (comm ? comm->rank : 0);
-        Part part = evaluate_part(loss, context, data, tape, &batch, min64(i, count - 1) * rows, windows);
-        if (i < count) parts[i] = part;
+        Tensor sum = tensor_view(&losses, min64(i, count - 1), SHAPE(1));
+        int64_t real_tokens = evaluate_part(loss, context, data, tape, &batch, min64(i, count - 1) * rows,
+                                            windows, i < count ? &sum : NULL);
+        if (i < count) tokens[i] = (double)real_tokens;
     }
-    Queue host = queue_of_host(&model->device->queue);
+    /* until here the host has waited for copies at most, two batches behind */
+    tensor_read(&losses, 0, count, parts);
+    Queue host = queue_of_host(&device->queue);
     if (comm) /* a sum with zeros is exact: all get all parts, and add them up in one order */
         comm_all_reduce(comm, &host, parts, parts, 2 * count, TYPE_F64, REDUCE_SUM);
+    double nats = 0, counted = 0;
     for (int64_t i = 0; i < count; i++) {
-        sum.loss += parts[i].loss;
-        sum.tokens += parts[i].tokens;
+        nats += parts[i];
+        counted += tokens[i];
     }
     free(parts);
+    tensor_free(&losses);
     batch_free(&batch);
     tape_delete(tape);
-    return sum.loss / sum.tokens;
+    return nats / counted;
 }
 
-static double model_batch_loss(void *context, Tape *tape, Batch *batch) {
+static const Tensor *model_batch_loss(void *context, Tape *tape, Batch *batch) {
     Model *model = context;
     Pass pass = {0};
     Tensor *x = model_embed(model, tape, &batch->ids, &pass);
     x = model_blocks(model, tape, x, 0, model->config.L, &pass);
-    return tensor_scalar(model_loss(model, tape, x, &batch->targets));
+    return model_loss(model, tape, x, &batch->targets);
 }
 
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows, Comm *comm) {

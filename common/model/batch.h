@@ -38,9 +38,9 @@ void model_fit_vocabulary(ModelConfig *model, const Dataset *data);
 /* Nats per real token over the first `windows` validation windows (0: all of them), `rows` at a time. comm: ranks with
  * the same model that share the work and get the bits that one of them would; NULL: this device alone. */
 double evaluate(Model *model, const Dataset *data, int64_t windows, int64_t rows, Comm *comm);
-/* ... of a model that is not on this device as a whole. loss: the sum over the real targets of a batch, in a forward on this
- * tape. */
-typedef double (*BatchLoss)(void *context, Tape *tape, Batch *batch);
+/* ... of a model that is not on this device as a whole. loss: the sum over the real targets of a batch, (1) TYPE_F64, in a
+ * forward on this tape; NULL: another device has it. */
+typedef const Tensor *(*BatchLoss)(void *context, Tape *tape, Batch *batch);
 double evaluate_by(BatchLoss loss, void *context, const Model *model, const Dataset *data, int64_t windows,
                    int64_t rows, Comm *comm);
 
