@@ -4,7 +4,7 @@
  *
  * TEST np: 3 8, all: 1 2 5
  * TEST variants: float, all: asan */
-#include "tests/ranks.h"
+#include "tests/collectives.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -114,35 +114,19 @@ static bool trial_end(Trial *t) {
     return good;
 }
 
-static const CommKind collectives[] = {COMM_ALL_REDUCE, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_BROADCAST,
-                                       COMM_ALL_TO_ALL};
 static const ElementType types[] = {TYPE_F32, TYPE_F64, TYPE_I32};
 
 /* Around the borders of what is sent whole, in one slot, in several. */
 static const int64_t counts[] = {0,    1,    2,     3,     7,     64,    511,   1000,
                                  1025, 4097, 32768, 65535, 65536, 65537, 200003};
 
-static void every_collective(Comm *comm) {
-    for (int k = 0; k < COUNT_OF(collectives); k++)
-        for (int t = 0; t < COUNT_OF(types); t++)
-            for (int reduction = REDUCE_SUM; reduction <= REDUCE_MAX; reduction++) {
-                bool reduces = collectives[k] == COMM_ALL_REDUCE || collectives[k] == COMM_REDUCE_SCATTER,
-                     good = true;
-                if (!reduces && reduction != REDUCE_SUM) continue;
-                for (int c = 0; c < COUNT_OF(counts); c++) {
-                    bool each = collectives[k] != COMM_ALL_REDUCE && collectives[k] != COMM_BROADCAST;
-                    int64_t count = each ? ceil_div(counts[c], comm->size) : counts[c];
-                    int root = collectives[k] == COMM_BROADCAST ? c % comm->size : 0;
-                    Trial trial = trial_begin(comm, (CommCall){collectives[k], types[t], (Reduction)reduction,
-                                                               root, count, NULL, NULL});
-                    good &= trial_end(&trial);
-                }
-                ok_on_all(comm, good, "%s, %s%s", comm_kind_names[collectives[k]],
-                          (const char *[]){"f32", "f64", "i32"}[types[t]],
-                          !reduces    ? ""
-                          : reduction ? ", max"
-                                      : ", sum");
-            }
+static bool trial(Comm *comm, CommCall call) {
+    Trial t = trial_begin(comm, call);
+    return trial_end(&t);
+}
+
+static void all_collectives(Comm *comm) {
+    every_collective(comm, types, COUNT_OF(types), counts, COUNT_OF(counts), trial);
 }
 
 /* A result in the place of its input. */
@@ -263,14 +247,14 @@ static void parts(void) {
     ok_on_all(world, parity->size == (n + 1 - rank % 2) / 2 && parity->rank == rank / 2, "split by parity");
     Comm *mirror = comm_split(world, 0, -rank, "mirror");
     ok_on_all(world, mirror->size == n && mirror->rank == n - 1 - rank, "split with the order reversed");
-    every_collective(parity);
-    every_collective(mirror);
+    all_collectives(parity);
+    all_collectives(mirror);
     messages(mirror);
     in_flight(world, parity);
     in_flight(mirror, parity);
     Comm *some = comm_split(world, rank == 0 ? -1 : 3, 0, "all but rank 0");
     ok_on_all(world, (some == NULL) == (rank == 0), "a rank that takes no part");
-    if (some) every_collective(some);
+    if (some) all_collectives(some);
     tests = 100000; /* rank 0 has made fewer */
     Comm *half = comm_split(parity, parity->rank < (parity->size + 1) / 2, 0, "half of a parity");
     in_flight(world, half);
@@ -323,7 +307,7 @@ static void counters(void) {
 
 int main(void) {
     world = ranks_world();
-    every_collective(world);
+    all_collectives(world);
     in_place(world);
     nan_stays(world);
     messages(world);

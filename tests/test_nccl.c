@@ -8,7 +8,7 @@
 #include "common/comm/nccl_calls.h"
 #include "common/cuda/device_cuda.h"
 #include "common/tensor/kernels.h"
-#include "tests/ranks.h"
+#include "tests/collectives.h"
 #include "tests/tensors.h"
 
 #include <string.h>
@@ -83,30 +83,8 @@ static bool trial(Comm *comm, CommCall call) {
     return trial_end(&t);
 }
 
-static const CommKind collectives[] = {COMM_ALL_REDUCE, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_BROADCAST,
-                                       COMM_ALL_TO_ALL};
 static const ElementType types[] = {TYPE_F32, TYPE_F64, TYPE_I32, TYPE_BF16};
-
-static void every_collective(Comm *comm) {
-    static const int64_t counts[] = {0, 1, 2, 3, 7, 65, 1000, 20011};
-    for (int k = 0; k < COUNT_OF(collectives); k++)
-        for (int t = 0; t < COUNT_OF(types); t++)
-            for (int reduction = REDUCE_SUM; reduction <= REDUCE_MAX; reduction++) {
-                bool reduces = collectives[k] == COMM_ALL_REDUCE || collectives[k] == COMM_REDUCE_SCATTER,
-                     good = true;
-                if (!reduces && reduction != REDUCE_SUM) continue;
-                for (int c = 0; c < COUNT_OF(counts); c++) {
-                    int root = collectives[k] == COMM_BROADCAST ? c % comm->size : 0;
-                    good &= trial(comm, (CommCall){collectives[k], types[t], (Reduction)reduction, root,
-                                                   counts[c], NULL, NULL});
-                }
-                ok_on_all(comm, good, "%s, %s%s", comm_kind_names[collectives[k]],
-                          element_type_names[types[t]],
-                          !reduces    ? ""
-                          : reduction ? ", max"
-                                      : ", sum");
-            }
-}
+static const int64_t counts[] = {0, 1, 2, 3, 7, 65, 1000, 20011};
 
 /* out == in, and a rank's own block of the larger side: some of it NCCL does itself, for some it wants a copy. */
 static void in_place(Comm *comm) {
@@ -321,7 +299,7 @@ int main(void) {
     device = device_new_cuda(world->rank, 0);
     through_the_host();
     comm_on_device(world, comm_nccl());
-    every_collective(world);
+    every_collective(world, types, COUNT_OF(types), counts, COUNT_OF(counts), trial);
     in_place(world);
     crossing(world, false);
     crossing(world, true);
