@@ -37,7 +37,7 @@ static void is_told(const DeviceBackend *backend, const bool *looked_at, int64_t
                     int64_t waits, const char *what) {
     Device *device = device_new_cpu(0);
     device->backend = backend;
-    Told told = {.rows = {device, read_row, &told, write_row, &told}};
+    Told told = {.rows = {device, .read = read_row, &told, .write = write_row, &told}};
     MetricsRow row = metrics_row(0, 0);
     for (int64_t step = 1; step <= STEPS; step++) {
         bool look = looked_at[step - 1];
