@@ -16,14 +16,35 @@ void step_rows_issued(StepRows *rows, MetricsRow *row, bool look) {
     if (rows->read_this) rows->read(rows->trainer, row);
 }
 
+static void set_time(MetricsRow *row, double ms) {
+    row->tokens_per_s *= row->step_ms / ms;
+    row->step_ms = ms;
+}
+
+/* Of rows that are complete. The last one's step_ms is in rows->ms already. */
+static void share_time(StepRows *rows, MetricsRow *row) {
+    int completed = rows->waits + rows->read_this;
+    if (completed == 0) return;
+    if (rows->waits) set_time(&rows->before, rows->ms / completed);
+    if (rows->read_this) set_time(row, rows->ms / completed);
+    rows->ms = 0;
+}
+
 void step_rows_take(StepRows *rows, MetricsRow *row, bool look) {
+    rows->ms += row->step_ms;
+    if (rows->device->backend->apart) share_time(rows, row);
     if (rows->waits) rows->write(rows->context, &rows->before);
     rows->waits = !rows->read_this && !look;
     if (rows->waits) {
         rows->before = *row;
         return;
     }
-    if (!rows->read_this) rows->read(rows->trainer, row);
+    if (!rows->read_this) {
+        double began = now_seconds();
+        rows->read(rows->trainer, row);
+        set_time(row, rows->ms + 1e3 * (now_seconds() - began));
+    }
+    rows->ms = 0;
     rows->read_this = true;
     rows->write(rows->context, row);
 }
