@@ -53,6 +53,11 @@ grep -q 'tolerance 1e-08, step' "$temp/d.out"; ok $? "... to 1e-8"
 "$program" --part check --check-tolerance 1e-12 --output-dir "$temp/c" >"$temp/c.out"; [ $? = 1 ] && grep -q '^FAIL' "$temp/c.out"
 ok $? "a check that fails exits 1"
 
+# ---- flags that other chapters have too ----
+train openblas --gemm openblas; ! losses openblas | diff -q - <(losses a) >/dev/null && diff <(losses openblas | cut -c1-8) <(losses a | cut -c1-8); ok $? "products by OpenBLAS: other roundings"
+refused 2 "built for CPUs alone" --part train --device cuda
+refused 2 "built for CPUs alone" --part tape --device cuda
+
 # ---- mistakes ----
 refused 2 gemm-sizes --gemm-sizes 12,x
 refused 2 gemm-sizes --gemm-sizes 0

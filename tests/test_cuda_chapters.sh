@@ -7,7 +7,7 @@
 cd "$(dirname "$0")/.." || exit 1
 . tests/tap.sh
 . tests/on_cuda.sh
-programs="build-double-emulated/02_minigpt build-double-emulated/04_collectives build-double-emulated/05_data_parallel build-double-emulated/07_fsdp
+programs="build-double-emulated/01_autograd build-double-emulated/02_minigpt build-double-emulated/03_performance build-double-emulated/04_collectives build-double-emulated/05_data_parallel build-double-emulated/07_fsdp
     build-double-emulated/08_tensor_parallel build-double-emulated/09_pipeline_parallel build-double-emulated/10_3d_parallel"
 near() { # near A B: the losses and norms of two runs, to rounding
     python3 -c "
@@ -25,6 +25,14 @@ both() { # both WHAT NAME N FLAGS...: on CPUs and on GPUs
     ok $? "$what"
 }
 
+waves() { build-double-emulated/01_autograd --output-dir "$temp/01-$1" --device "$1" --hidden-size 24 --max-steps 20 --eval-interval 10 --gemm-sizes 20 --gemm-seconds 0 >"$temp/01-$1.out"; }
+said() { sed -n '/^---- tensors/,/^---- gradients/p; /squared error/p' "$temp/01-$1.out"; }
+waves cpu && waves cuda && near 01-cpu 01-cuda && [ "$(said cpu | wc -l)" -gt 30 ] && diff <(said cpu) <(said cuda) && grep -q "^PASS" "$temp/01-cuda.out"; ok $? "chapter 01: the same tour, check and network"
+! SHARD_EMULATOR_DEVICES=0 waves cuda 2>"$temp/01.err" && grep -q "no CUDA-capable device" "$temp/01.err"; ok $? "... which need a GPU"
+performance() { build-double-emulated/03_performance --output-dir "$temp/03-$1" --device "$1" --num-layers 1 --hidden-size 32 --num-attention-heads 2 --intermediate-size 64 --max-seq-length 32 --global-batch-size 4 --max-steps 2 --warmup-steps 1 --sweep none >"$temp/03-$1.out"; }
+counted() { sed -n '/^---- what a step computes/,/^---- where/p' "$temp/03-$1.out"; }
+performance cpu && performance cuda && [ "$(counted cpu | wc -l)" -gt 6 ] && diff <(counted cpu) <(counted cuda) && grep -q "^matrix product .* an emulated GPU" "$temp/03-cuda.out" && ! grep -qE "nan|inf\b" "$temp/03-cuda.out"
+ok $? "chapter 03: the same FLOPs and bytes, held against this GPU"
 both "chapter 02" 02_minigpt 1
 [ "$(SHARD_EMULATOR_SEED=7 program 02_minigpt 1 again --device cuda; cut -d, -f1-6 "$temp/again/loss.csv" | cksum)" = "$(cut -d, -f1-6 "$temp/cuda/loss.csv" | cksum)" ]
 ok $? "... the same bits again, in whatever order the streams' work is done"

@@ -239,7 +239,7 @@ int main(int argc, char **argv) {
     if (begin(PART_GEMM, "the product of matrices"))
         right &=
             ladder_climb(options.sizes, options.size_count, options.gemm_seconds, options.run.seed, folder);
-    if (begin(PART_TAPE, "tensors and the tape")) tour();
+    if (begin(PART_TAPE, "tensors and the tape")) tour(&options.run);
     if (begin(PART_CHECK, "gradients against finite differences")) right &= check_gradients();
     if (begin(PART_TRAIN, "a network on noisy waves")) fit_waves(argc, argv);
     pictures_print_place(folder, NULL, NULL);

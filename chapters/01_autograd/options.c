@@ -64,7 +64,9 @@ Options options_parse(int argc, char **argv) {
     Config config = args_parse(argc, argv, &program);
     options.run.output_dir = config.output_dir;
     options.run.seed = config.seed;
+    options.run.device = config.device;
     options.run.device_memory = config.device_memory;
+    options.run.gemm = config.gemm;
     options.size_count = ladder_parse(options.gemm_sizes, options.sizes);
     return options;
 }

@@ -1,6 +1,6 @@
 #include "chapters/01_autograd/tour.h"
 
-#include "common/cpu/device_cpu.h"
+#include "common/run/machine.h"
 #include "common/tensor/ops.h"
 
 #include <inttypes.h>
@@ -68,8 +68,8 @@ static Param *param_of(Params *params, const char *name, Shape shape, const real
     return p;
 }
 
-void tour(void) {
-    Device *device = device_new_cpu(0);
+void tour(const Config *config) {
+    Device *device = machine_device(config);
     Params params = {.device = device};
     Param *w = param_of(&params, "w", SHAPE(2, 2), (real[]){1, -1, 2, 0});
     Param *b = param_of(&params, "b", SHAPE(2), (real[]){1, 2});

@@ -3,10 +3,11 @@
 #ifndef TOUR_H
 #define TOUR_H
 
+#include "common/config/config.h"
 #include "common/tensor/device.h"
 
 /* Prints it all. */
-void tour(void);
+void tour(const Config *config);
 
 /* A line for each class of memory: now, and the most it ever held. */
 void print_memory(const MemoryUse *use);

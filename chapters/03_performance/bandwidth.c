@@ -1,8 +1,9 @@
 #include "chapters/03_performance/bandwidth.h"
 
 #include "common/base/size_text.h"
-#include "common/run/machine.h"
 #include "common/draw/plots.h"
+#include "common/run/machine.h"
+#include "common/tensor/kernels.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -66,24 +67,78 @@ static double measure(Loop loop, int arrays, int64_t bytes, int threads) {
     return (double)(count * arrays * threads) * sizeof(real) / best;
 }
 
-Machine machine_measure(Device *device) {
-    enum { SMALLEST = 128 << 10, STEP = 4 };
-    int threads = device->queue.threads;
-    Machine m = {.peak = 1e9 * machine_peak_gflops(device, TYPE_REAL)};
-    int64_t bytes = SMALLEST;
-    for (int i = 0; i < BANDWIDTH_SIZES; i++, bytes *= STEP) {
-        m.bytes[i] = bytes;
-        m.copy[i] = measure(copy, 2, bytes, threads);
-        m.triad[i] = measure(triad, 3, bytes, threads);
+/* ---- the same by kernels of a GPU ---- */
+
+/* y = a, or y = a + b; so often. */
+static double gpu_seconds(Device *device, Tensor *t, int arrays, int64_t times) {
+    device_sync(device, &device->queue);
+    double began = now_seconds();
+    for (int64_t i = 0; i < times; i++)
+        if (arrays == 2)
+            device->kernels->copy(&device->queue, &t[0], &t[1]);
+        else
+            device->kernels->add(&device->queue, &t[0], &t[1], &t[2]);
+    device_sync(device, &device->queue);
+    return now_seconds() - began;
+}
+
+/* Bytes per second; 0: there is no memory for it. */
+static double measure_gpu(Device *device, int arrays, int64_t bytes) {
+    enum { MOST = 3, TRIES = 5, ROW = 1024 };
+    const double LONG_ENOUGH = 0.01;
+    int64_t rows = bytes / arrays / (ROW * (int64_t)sizeof(real)), each = rows * ROW * (int64_t)sizeof(real);
+    char *block = device->backend->take(arrays * each); /* in no class: the model has none of it */
+    if (!block) return 0;
+    Tensor t[MOST];
+    for (int i = 0; i < arrays; i++) {
+        t[i] = (Tensor){.device = device,
+                        .name = "bandwidth",
+                        .type = TYPE_REAL,
+                        .data = block + i * each,
+                        .shape = SHAPE(rows, ROW)};
+        device->kernels->zero(&device->queue, &t[i]);
     }
+    double best = INFINITY;
+    int64_t times = 1;
+    for (int tries = 0; tries < TRIES;) {
+        double seconds = gpu_seconds(device, t, arrays, times);
+        if (seconds < LONG_ENOUGH) {
+            times *= 2;
+            continue;
+        }
+        best = fmin(best, seconds / (double)times);
+        tries++;
+    }
+    device->backend->give_back(block, arrays * each);
+    return (double)(arrays * each) / best;
+}
+
+/* ---- all of it ---- */
+
+Machine machine_measure(Device *device, ElementType type) {
+    enum { SMALLEST = 128 << 10, STEP = 4 };
+    const double TOO_LONG = 0.02; /* seconds for what is in use: more of it would tell nothing new */
+    int threads = device->queue.threads;
+    bool gpu = device->backend->apart;
+    Machine m = {.device = device, .peak = 1e9 * machine_peak_gflops(device, type)};
+    for (int64_t bytes = SMALLEST; m.sizes < BANDWIDTH_SIZES; bytes *= STEP) {
+        double copied = gpu ? measure_gpu(device, 2, bytes) : measure(copy, 2, bytes, threads),
+               triads = gpu ? measure_gpu(device, 3, bytes) : measure(triad, 3, bytes, threads);
+        if (copied == 0 || triads == 0) break;
+        m.bytes[m.sizes] = bytes;
+        m.copy[m.sizes] = copied;
+        m.triad[m.sizes++] = triads;
+        if (gpu && (double)bytes / fmin(copied, triads) > TOO_LONG) break;
+    }
+    CHECK(m.sizes > 0, "take a smaller model", "no memory of the device is left to measure its speed");
     return m;
 }
 
 double machine_bandwidth(const Machine *m, int64_t bytes) {
     int i = 0;
-    while (i < BANDWIDTH_SIZES - 1 && m->bytes[i] < bytes) i++;
+    while (i < m->sizes - 1 && m->bytes[i] < bytes) i++;
     double best = 0; /* a noisy moment must not make a smaller size slower than a larger one */
-    for (; i < BANDWIDTH_SIZES; i++) best = fmax(best, fmax(m->copy[i], m->triad[i]));
+    for (; i < m->sizes; i++) best = fmax(best, fmax(m->copy[i], m->triad[i]));
     return best;
 }
 
@@ -96,11 +151,18 @@ double machine_roof(const void *machine, Cost cost) {
 
 /* ---- shown ---- */
 
-void machine_print(const Machine *m, int threads) {
-    printf("matrix product    %.0f GFLOP/s on %d thread%s, OpenBLAS kernels for %s\n", 1e-9 * m->peak,
-           threads, threads > 1 ? "s" : "", machine_blas_kernels());
-    printf("%-17s %9s %9s   GB/s\n", "bandwidth over", "copy", "triad");
-    for (int i = 0; i < BANDWIDTH_SIZES; i++)
+void machine_print(const Machine *m) {
+    int threads = m->device->queue.threads;
+    bool gpu = m->device->backend->apart;
+    char *gpu_text = gpu ? m->device->backend->describe() : NULL;
+    if (gpu)
+        printf("matrix product    %.0f GFLOP/s on %s\n", 1e-9 * m->peak, gpu_text);
+    else
+        printf("matrix product    %.0f GFLOP/s on %d thread%s, OpenBLAS kernels for %s\n", 1e-9 * m->peak,
+               threads, threads > 1 ? "s" : "", machine_blas_kernels());
+    free(gpu_text);
+    printf("%-17s %9s %9s   GB/s\n", "bandwidth over", "copy", gpu ? "sum" : "triad");
+    for (int i = 0; i < m->sizes; i++)
         printf("  %11s     %9.1f %9.1f\n", size_text((double)m->bytes[i]).text, 1e-9 * m->copy[i],
                1e-9 * m->triad[i]);
     double memory = machine_memory_bandwidth(m);
@@ -110,14 +172,18 @@ void machine_print(const Machine *m, int threads) {
 
 void machine_draw(const Machine *m, const char *path) {
     double megabytes[BANDWIDTH_SIZES], copied[BANDWIDTH_SIZES], triads[BANDWIDTH_SIZES];
-    for (int i = 0; i < BANDWIDTH_SIZES; i++) {
+    for (int i = 0; i < m->sizes; i++) {
         megabytes[i] = 1e-6 * (double)m->bytes[i];
         copied[i] = 1e-9 * m->copy[i];
         triads[i] = 1e-9 * m->triad[i];
     }
     PlotSeries series[] = {
-        {.label = "copy", .x = megabytes, .y = copied, .count = BANDWIDTH_SIZES, .style = PLOT_LINE_POINTS},
-        {.label = "triad", .x = megabytes, .y = triads, .count = BANDWIDTH_SIZES, .style = PLOT_LINE_POINTS},
+        {.label = "copy", .x = megabytes, .y = copied, .count = m->sizes, .style = PLOT_LINE_POINTS},
+        {.label = m->device->backend->apart ? "sum" : "triad",
+         .x = megabytes,
+         .y = triads,
+         .count = m->sizes,
+         .style = PLOT_LINE_POINTS},
     };
     Plot plot = {.title = "How fast data come, by how much of it is in use",
                  .x_label = "MB in use",

@@ -6,14 +6,16 @@
 
 enum { BANDWIDTH_SIZES = 7 };
 typedef struct {
+    const Device *device;
     double peak;                                          /* FLOP/s of a large matrix product */
+    int sizes;                                            /* of those below; an emulated GPU has fewer */
     int64_t bytes[BANDWIDTH_SIZES];                       /* of all arrays together, ascending */
     double copy[BANDWIDTH_SIZES], triad[BANDWIDTH_SIZES]; /* bytes/s */
 } Machine;
 
-/* About three seconds. */
-Machine machine_measure(Device *device);
-void machine_print(const Machine *machine, int threads);
+/* About three seconds. type: of the elements of products. */
+Machine machine_measure(Device *device, ElementType type);
+void machine_print(const Machine *machine);
 void machine_draw(const Machine *machine, const char *path);
 
 /* The better of the two, with so many bytes in use; of the largest, that is the memory's. */

@@ -95,7 +95,8 @@ static void print_utilisation(const Result *r, const Machine *machine) {
            "  %.0f x %.0f / %.3g = %.1f%%\n",
            r->formula, r->tokens / r->seconds, machine->peak, 100 * r->mfu);
     printf("with all FLOPs that were done (hardware FLOPs utilisation): %.1f%%\n", 100 * r->hfu);
-    printf("peak: a large product of matrices by OpenBLAS on these threads, measured in this run\n");
+    printf("peak: a large product of matrices %s, measured in this run\n",
+           machine->device->backend->apart ? "on this GPU" : "by OpenBLAS on these threads");
 }
 
 /* What chapter 03 adds to the report; FLOPs and bytes are for each token, seconds for each step. */
@@ -138,7 +139,7 @@ static double account(Dataset *data, int argc, char **argv) {
     Config *c = &settings.run;
     Subject subject = subject_new(c, data);
 
-    Machine machine = machine_measure(subject.device);
+    Machine machine = machine_measure(subject.device, model_type(&c->model));
     double window_flops = model_flops_per_token(subject.model) * (double)c->model.T;
     char *fitted = settings_fit(&settings, window_flops, machine.peak);
     print_banner(c, params_count(&subject.model->params), subject.device, data, 1e-9 * machine.peak);
@@ -146,7 +147,7 @@ static double account(Dataset *data, int argc, char **argv) {
     free(fitted);
     Timed timed = timed_new(&subject, c->micro_batch, c->num_microbatches);
     begin("what the machine can do");
-    machine_print(&machine, subject.device->queue.threads);
+    machine_print(&machine);
     char *picture = in_folder("bandwidth.png"), *roofline = in_folder("roofline.png");
     machine_draw(&machine, picture);
 

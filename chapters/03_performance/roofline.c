@@ -77,6 +77,9 @@ static bool over_phases(const ProfileRow *rows, int count, int i, ProfileRow *su
     return true;
 }
 
+/* A GPU's clock may see no time pass. */
+static double per(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
+
 void print_ops(const Profile *profile) {
     int count;
     const ProfileRow *rows = profile_rows(profile, &count);
@@ -87,8 +90,9 @@ void print_ops(const Profile *profile) {
         if (!over_phases(rows, count, i, &r)) continue;
         char *text = op_text(&r);
         printf("%-24s %7.0f %9.3f %7.1f %9.1f %8.1f %8.0f%%\n", text, (double)r.calls / steps,
-               1e3 * r.seconds / steps, 100 * r.seconds / all, 1e-9 * (double)cost_flops(r.cost) / r.seconds,
-               1e-9 * (double)r.cost.bytes / r.seconds, 100 * r.bound / r.seconds);
+               1e3 * r.seconds / steps, 100 * r.seconds / all,
+               per(1e-9 * (double)cost_flops(r.cost), r.seconds), per(1e-9 * (double)r.cost.bytes, r.seconds),
+               per(100 * r.bound, r.seconds));
         free(text);
     }
     double outside = profile_outside(profile);
@@ -111,7 +115,7 @@ json_t *ops_json(const Profile *profile) {
             list, json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f}", "op", text, "phase", phase_names[r->phase],
                             "calls", (double)r->calls / steps, "seconds", r->seconds / steps, "flops",
                             (double)cost_flops(r->cost) / steps, "bytes", (double)r->cost.bytes / steps,
-                            "of_roof", r->bound / r->seconds));
+                            "of_roof", per(r->bound, r->seconds)));
         free(text);
     }
     return list;
